@@ -1,0 +1,133 @@
+//! `kedge import`: a bundle from a file or a pipe; no network.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use futures_util::{Stream, StreamExt};
+use kedge_proto::local::v1 as local;
+use kedge_proto::local::v1::import_request::Body;
+use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::ReaderStream;
+
+use super::failure::Failure;
+use super::follow::{self, Upload};
+use super::{Context, request_id, values};
+use crate::codes;
+use crate::problem::Problem;
+
+/// Verify a bundle from a file and deploy it
+///
+/// Works with no network at all. Nothing is changed unless the whole bundle verifies.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kedge import shop-1.2.kedge --root-sha256 3f9c…      the first bundle of a vendor
+  kedge import shop-1.3.kedge                          an update: parameters keep their values
+  kedge import shop-1.3.kedge --dry-run                what would be done
+  kedge import shop.kedge --deployment shop-test --set PORT=8081
+  ssh depot cat shop.kedge | kedge import -")]
+pub(super) struct Args {
+    /// The bundle; `-` is standard input
+    file: PathBuf,
+    /// Name of the deployment [default: the product's name]
+    #[arg(long, value_name = "NAME")]
+    deployment: Option<String>,
+    #[command(flatten)]
+    values: values::Values,
+    /// SHA-256 of the vendor's root document, when this host trusts none yet
+    #[arg(long, value_name = "HEX")]
+    root_sha256: Option<String>,
+    /// Verify and say what would be done; change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Verify and store, deploy nothing yet
+    #[arg(long, conflicts_with = "dry_run")]
+    stage_only: bool,
+    /// Come back once the agent has the bundle, without waiting for the deployment
+    #[arg(long)]
+    detach: bool,
+}
+
+/// Bytes in one message.
+const CHUNK: usize = 256 * 1024;
+
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    if args.values.takes_stdin() && args.file == Path::new("-") {
+        return Err(Failure::usage("standard input can be the bundle or the values, not both"));
+    }
+    let parameters = args.values.read()?;
+    let (reader, total) = open(&args.file).await?;
+    let options = local::ImportOptions {
+        deployment: args.deployment.unwrap_or_default(),
+        parameters: parameters.into_iter().collect(),
+        root_sha256: args.root_sha256.unwrap_or_default(),
+        dry_run: args.dry_run,
+        stage_only: args.stage_only,
+        request_id: request_id(),
+        total_bytes: total,
+    };
+    let mut client = context.connect().await?;
+    let upload = Upload { total, ..Upload::default() };
+    // An error of reading is told to us, not to the daemon: it sees a bundle that ends early.
+    let (trouble, mut troubled) = mpsc::channel(1);
+    let frames = frames(options, reader, upload.clone(), trouble);
+    let following = follow::Options { upload: Some(upload), detach: args.detach };
+    let outcome = follow::follow(&context.out, client.import(frames), following).await;
+    if let Ok(error) = troubled.try_recv() {
+        let message = format!("{}: {error}", args.file.display());
+        return Err(Problem::new(&codes::UNREADABLE, message).into());
+    }
+    follow::conclude(&context.out, outcome?.as_ref())
+}
+
+/// The bundle's bytes and their number, 0 where a pipe does not tell.
+async fn open(path: &Path) -> Result<(Box<dyn AsyncRead + Send + Unpin>, u64), Failure> {
+    if path == Path::new("-") {
+        return Ok((Box::new(tokio::io::stdin()), 0));
+    }
+    let failed = |why: String| Problem::new(&codes::UNREADABLE, format!("{}: {why}", path.display()));
+    let file = tokio::fs::File::open(path).await.map_err(|e| failed(e.to_string()))?;
+    let meta = file.metadata().await.map_err(|e| failed(e.to_string()))?;
+    if meta.is_dir() {
+        return Err(failed("it is a folder; a bundle is one file".to_owned()).into());
+    }
+    let total = if meta.is_file() { meta.len() } else { 0 };
+    if meta.is_file() && total == 0 {
+        return Err(failed("it is empty".to_owned()).into());
+    }
+    Ok((Box::new(file), total))
+}
+
+/// Options first, then the bytes. A read that fails ends the frames and is put into `trouble`.
+fn frames(
+    options: local::ImportOptions,
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+    upload: Upload,
+    trouble: mpsc::Sender<std::io::Error>,
+) -> impl Stream<Item = local::ImportRequest> + Send + 'static {
+    let (sender, receiver) = mpsc::channel(2);
+    // Its own task, so that reading the next chunk overlaps with sending this one. It ends with the call:
+    // nobody receives any more.
+    tokio::spawn(async move {
+        let mut chunks = ReaderStream::with_capacity(reader, CHUNK);
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
+                Ok(data) => {
+                    let length = data.len() as u64;
+                    if sender.send(local::ImportRequest { body: Some(Body::Data(data)) }).await.is_err() {
+                        return;
+                    }
+                    upload.sent.fetch_add(length, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    let _ = trouble.try_send(error);
+                    return;
+                }
+            }
+        }
+    });
+    let first = local::ImportRequest { body: Some(Body::Options(options)) };
+    futures_util::stream::once(std::future::ready(first)).chain(ReceiverStream::new(receiver))
+}

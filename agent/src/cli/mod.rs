@@ -1,0 +1,181 @@
+//! The command line: one file per command, each a thin caller of the daemon's socket.
+//!
+//! What a command says goes to standard output, everything about how it goes to standard error. `-o json`
+//! turns both answers and progress into JSON, one object a line. Colours, bars and redrawing happen on a
+//! terminal only. Exit codes come from the error catalogue.
+
+mod agent;
+mod completions;
+mod deploy;
+mod deployments;
+mod enroll;
+mod failure;
+mod follow;
+mod grid;
+mod import;
+mod logs;
+mod out;
+mod remove;
+mod say;
+mod status;
+mod table;
+mod values;
+mod version;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kedge_proto::local::v1::local_client::LocalClient;
+use tonic::transport::Channel;
+
+pub use failure::Failure;
+use out::Out;
+
+use crate::codes;
+use crate::local::client;
+use crate::problem::Problem;
+
+/// Runs a vendor's products on this host, from signed bundles, and keeps them as they should be.
+#[derive(Debug, Parser)]
+#[command(name = "kedge", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kedge import shop-1.2.kedge --root-sha256 3f9c…    take a bundle from a file, no network needed
+  kedge enroll --hub https://hub.example.com --token-file token --root-sha256 3f9c…
+  kedge status --watch                               what runs here, redrawn as it changes
+  kedge logs shop api -f                             what it says
+
+Exit codes are those of the error, see the code in brackets: 2 usage, 10 malformed, 11 untrusted,
+12 expired, 13 older, 14 other audience, 15 parameter, 16 policy, 20 engine, 21 disk, 22 preflight,
+23 agent not reachable, 30 rolled back, 31 failed, 40 hub.";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+struct Global {
+    /// Folder of the agent's socket
+    #[arg(long, global = true, env = "KEDGE_RUN_DIR", value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// The agent's socket itself [default: kedge.sock in the run folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    socket: Option<PathBuf>,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// How to print: for people, or JSON, one object a line
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Agent(agent::Args),
+    Import(import::Args),
+    Deploy(deploy::Args),
+    Enroll(enroll::Args),
+    Status(status::Args),
+    Deployments(deployments::Args),
+    Logs(logs::Args),
+    Remove(remove::Args),
+    Version(version::Args),
+    Completions(completions::Args),
+}
+
+/// What every command is given.
+struct Context {
+    out: Out,
+    socket: PathBuf,
+    run_dir: Option<PathBuf>,
+}
+
+impl Context {
+    async fn connect(&self) -> Result<LocalClient<Channel>, Failure> {
+        Ok(client::connect(&self.socket).await?)
+    }
+}
+
+/// Runs the command and says what went wrong, if anything did.
+pub fn main(cli: Cli) -> ExitCode {
+    let Global { run_dir, socket, quiet, output } = cli.global;
+    let socket = socket.unwrap_or_else(|| {
+        let run_dir = run_dir.clone().unwrap_or_else(|| crate::config::Config::default().run_dir);
+        run_dir.join("kedge.sock")
+    });
+    let context = Context { out: Out::detect(output == Format::Json, quiet), socket, run_dir };
+    let outcome = match cli.command {
+        Command::Agent(args) => agent::run(&context, args),
+        Command::Import(args) => block_on(import::run(&context, args)),
+        Command::Deploy(args) => block_on(deploy::run(&context, args)),
+        Command::Enroll(args) => block_on(enroll::run(&context, args)),
+        Command::Status(args) => block_on(status::run(&context, args)),
+        Command::Deployments(args) => block_on(deployments::run(&context, args)),
+        Command::Logs(args) => block_on(logs::run(&context, args)),
+        Command::Remove(args) => block_on(remove::run(&context, args)),
+        Command::Version(args) => block_on(version::run(&context, args)),
+        Command::Completions(args) => completions::run(&context, args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(&context.out),
+    }
+}
+
+/// A command speaks on one connection; one thread is plenty.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Problem::new(&codes::INTERNAL, format!("no runtime: {e}")))?;
+    let outcome = runtime.block_on(command);
+    // A read of standard input may still be blocked; nobody waits for it.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// A fresh name for one request, so that asking twice does once.
+fn request_id() -> String {
+    hex::encode(rand::random::<[u8; 16]>())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_sentence_and_examples() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:"), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn global_flags_stand_before_and_after_the_command() {
+        let before = Cli::try_parse_from(["kedge", "-o", "json", "--run-dir", "/r", "status"]).unwrap();
+        let after = Cli::try_parse_from(["kedge", "status", "-o", "json", "--run-dir", "/r"]).unwrap();
+        for cli in [before, after] {
+            assert_eq!(cli.global.output, Format::Json);
+            assert_eq!(cli.global.run_dir, Some(PathBuf::from("/r")));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Accepting and refusing releases: room for them, what is remembered of them, and what the audit log says.
+
+use kedge_bundle::verify::{Advance, Counter};
+
+use super::status::sentence;
+use crate::codes;
+use crate::images::intake::Taken;
+use crate::images::release::{self, load, parse_digest};
+use crate::images::room::Disks;
+use crate::problem::Problem;
+use crate::store::ReleaseRef;
+use crate::world::World;
+
+/// Room on the disks that a release needs.
+pub fn room(world: &World) -> Disks {
+    let engine = world.engine_kind.borrow().as_ref().map(|info| std::path::PathBuf::from(&info.root_dir));
+    Disks {
+        state: world.config.state_dir.clone(),
+        // Where the engine's folder is another machine's or hidden from us, only our own disk can be asked.
+        engine: engine.filter(|folder| folder.is_dir()),
+        reserve: world.config.limits.reserve_bytes,
+    }
+}
+
+/// Remembers a release whose blobs are all here: trust first, then its documents, by which it counts as being here.
+///
+/// # Errors
+/// When it has been overtaken meanwhile, or something cannot be written.
+pub async fn take_in(
+    world: &World,
+    trust: &kedge_bundle::verify::Trust,
+    taken: Taken,
+    from: &str,
+) -> Result<(), Problem> {
+    let verified = &taken.admitted.verified;
+    let name = sentence(&release::reference(&verified.release, &verified.digest));
+    world
+        .audit(crate::audit::Event::Accepted {
+            from: from.to_owned(),
+            release: name.clone(),
+            digest: verified.digest.to_string(),
+        })
+        .await?;
+    world.advance(trust, &floor_only(&verified.advance)).await?;
+    let (content, digest, documents) = (world.content.clone(), verified.digest, taken.documents);
+    tokio::task::spawn_blocking(move || content.save_documents(&digest, &documents))
+        .await
+        .map_err(|e| Problem::from_error(&codes::INTERNAL, &e).at("keeping documents"))??;
+    tracing::info!(release = name, from, "verified and accepted");
+    Ok(())
+}
+
+/// What may be remembered of a release that is verified and does not run yet: the root, and the floor below which nothing may
+/// be installed. Its own number counts once it is active, so that one that this host could not run strands nobody.
+fn floor_only(advance: &Advance) -> Advance {
+    let mut floor = advance.clone();
+    if let Some((_, _, counter)) = &mut floor.counter {
+        counter.seq = 0;
+    }
+    floor
+}
+
+/// A release has become the active one: nothing older is installed from now on.
+///
+/// # Errors
+/// When its documents are gone or the store cannot be written.
+pub async fn installed(world: &World, release: &ReleaseRef) -> Result<(), Problem> {
+    let digest = parse_digest(&release.digest)?;
+    let loaded = load(&world.content, &digest)?;
+    let trust = world.trust.lock().await.clone();
+    let trust = trust.ok_or_else(|| Problem::new(&codes::NO_ROOT, "no root is pinned on this host"))?;
+    let counter =
+        Counter { epoch: trust.epoch(), seq: release.seq, release: digest, min_seq: loaded.release.min_seq };
+    let counter = Some((release.product.clone(), release.stream.clone(), counter));
+    world.advance(&trust, &Advance { counter, ..Advance::default() }).await
+}
+
+/// Writes a refusal to the audit log.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn audit_refusal(
+    world: &World,
+    from: &str,
+    release: Option<String>,
+    problem: &Problem,
+) -> Result<(), Problem> {
+    tracing::warn!(from, release, %problem, "refused");
+    world
+        .audit(crate::audit::Event::Refused {
+            from: from.to_owned(),
+            release,
+            code: problem.code.id.to_owned(),
+            reason: problem.message.clone(),
+        })
+        .await
+}

@@ -1,0 +1,300 @@
+//! From a release and parameters to what the engine should hold on this host.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kedge_bundle::codes::Coded;
+use kedge_bundle::layout::Image;
+use kedge_bundle::parameters::{self, ParameterKind, Resolved, Secret};
+use kedge_bundle::product::{Gate, Product};
+use kedge_compose::model::{MountKind, Project};
+use kedge_compose::{MemoryFiles, Options};
+
+use super::files::{BundleFile, PROJECT_ROOT, Placer};
+use super::secrets::{Secrets, generate};
+use crate::codes;
+use crate::engine::types::ImageStore;
+use crate::guard;
+use crate::images::{self, Content, Loaded};
+use crate::plan::desired::{Desired, PlacedImage, Placement};
+use crate::problem::Problem;
+use crate::world::World;
+
+/// A release, compiled for this host.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// What the engine should hold.
+    pub desired: Desired,
+    /// The images it needs.
+    pub images: Vec<Image>,
+    /// When it counts as good.
+    pub gate: Gate,
+    /// Host ports it publishes: address, port, protocol, service.
+    pub ports: Vec<PublishedPort>,
+    /// Image references as signed, by service.
+    pub references: BTreeMap<String, String>,
+    /// What is worth telling a person.
+    pub warnings: Vec<String>,
+}
+
+/// A host port that a release asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedPort {
+    /// Service.
+    pub service: String,
+    /// Address; empty means all.
+    pub host_ip: String,
+    /// Port.
+    pub port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+}
+
+/// What a compilation depends on besides the release.
+struct Inputs<'a> {
+    /// Content store.
+    content: &'a Content,
+    /// The customer's rules.
+    rules: &'a guard::Rules,
+    /// How the engine names images.
+    store: ImageStore,
+    /// Deployment.
+    deployment: &'a str,
+    /// The deployment's own folder.
+    folder: PathBuf,
+    /// Generation.
+    generation: u64,
+    /// Parameters as given, without secrets.
+    parameters: &'a BTreeMap<String, String>,
+    /// Write nothing: paths are those that would be.
+    dry_run: bool,
+}
+
+/// What to compile, for [`compile_aside`].
+pub struct Order {
+    /// Deployment.
+    pub deployment: String,
+    /// Generation.
+    pub generation: u64,
+    /// Parameters as given, without secrets.
+    pub parameters: BTreeMap<String, String>,
+    /// Release.
+    pub loaded: Loaded,
+    /// How the engine names images.
+    pub store: ImageStore,
+    /// Write nothing.
+    pub dry_run: bool,
+}
+
+/// [`compile`] on a thread where blocking is allowed.
+///
+/// # Errors
+/// As [`compile`].
+pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled, Problem> {
+    let world = Arc::clone(world);
+    let compiled = tokio::task::spawn_blocking(move || {
+        let inputs = Inputs {
+            content: &world.content,
+            rules: &world.rules,
+            store: order.store,
+            deployment: &order.deployment,
+            folder: world.deployment_folder(&order.deployment),
+            generation: order.generation,
+            parameters: &order.parameters,
+            dry_run: order.dry_run,
+        };
+        compile(&inputs, &order.loaded)
+    });
+    compiled.await.map_err(|e| Problem::from_error(&codes::INTERNAL, &e).at("compiling the release"))?
+}
+
+/// Secret parameters among those given: taken out, so that no record comes to hold one.
+pub fn split_secrets(
+    product: &Product,
+    given: BTreeMap<String, String>,
+) -> (BTreeMap<String, String>, BTreeMap<String, Secret>) {
+    let (mut plain, mut secret) = (BTreeMap::new(), BTreeMap::new());
+    for (name, value) in given {
+        if product.parameters.get(&name).is_some_and(|p| p.kind == ParameterKind::Secret) {
+            secret.insert(name, Secret::new(value));
+        } else {
+            plain.insert(name, value);
+        }
+    }
+    (plain, secret)
+}
+
+/// Compiles. Reads and writes files below the deployment's folder; blocks.
+///
+/// # Errors
+/// Everything that is in the way, in one problem.
+fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
+    let product = &release.listing.product;
+    let values = resolve(inputs, product)?;
+    let bundle = bundle_files(inputs.content, release)?;
+    let (project, warnings) = load(inputs.deployment, product, &bundle, &values)?;
+    let violations = guard::evaluate(inputs.rules, &project, PROJECT_ROOT);
+    if !violations.is_empty() {
+        return Err(Problem::new(&codes::GUARD, sentences(&violations)));
+    }
+    let mut placed = BTreeMap::new();
+    for image in &release.listing.images {
+        let found = images::config::placed(inputs.content, image, inputs.store)?;
+        placed.insert(image.reference.clone(), found);
+    }
+    let placer = Placer::new(inputs.folder.clone(), &bundle, &project, &values, inputs.dry_run)?;
+    let desired = place(inputs, product, &project, &placed, &placer);
+    let problems = placer.into_problems();
+    if let Some(problem) = problems.into_iter().next() {
+        return Err(problem);
+    }
+    let needed = release.listing.images.iter().filter(|image| uses(&project, &image.reference));
+    Ok(Compiled {
+        desired: desired.map_err(|all| Problem::new(&codes::PROJECT, sentences(&all)))?,
+        images: needed.cloned().collect(),
+        gate: product.gate,
+        ports: published(&project),
+        references: project.services.iter().map(|(name, s)| (name.clone(), s.image.clone())).collect(),
+        warnings,
+    })
+}
+
+/// Parameters with defaults, and secrets: given before, or made now and kept.
+fn resolve(inputs: &Inputs<'_>, product: &Product) -> Result<Resolved, Problem> {
+    let folder = inputs.folder.join("secrets");
+    let secrets = (!inputs.dry_run || folder.is_dir()).then(|| Secrets::open(folder)).transpose()?;
+    let mut given = inputs.parameters.clone();
+    let questions = product.parameters.iter().filter(|(_, p)| p.kind == ParameterKind::Secret);
+    for (name, _) in questions {
+        let Some(secrets) = &secrets else { break };
+        let kept = match given.get(name) {
+            Some(text) => secrets.referred(name, text)?,
+            None => secrets.made(name)?,
+        };
+        if let Some(secret) = kept {
+            given.insert(name.clone(), secret.reveal().to_owned());
+        }
+    }
+    let mut resolved = parameters::resolve(&product.parameters, &given)
+        .map_err(|e| Problem::from_error(&e.code(), &e).at(format!("product {}", product.product)))?;
+    for (name, length) in std::mem::take(&mut resolved.generate) {
+        let secret = generate(length);
+        if let Some(secrets) = secrets.as_ref().filter(|_| !inputs.dry_run) {
+            secrets.keep_made(&name, &secret)?;
+        }
+        resolved.secrets.insert(name, secret);
+    }
+    Ok(resolved)
+}
+
+fn bundle_files(content: &Content, release: &Loaded) -> Result<BTreeMap<String, BundleFile>, Problem> {
+    let executable: BTreeMap<_, _> =
+        release.listing.files.iter().map(|f| (f.path.as_str(), f.executable)).collect();
+    let files = images::release::files(content, release)?;
+    Ok(files
+        .into_iter()
+        .map(|(path, bytes)| {
+            let executable = executable.get(path.as_str()).copied().unwrap_or_default();
+            (path, BundleFile { bytes, executable })
+        })
+        .collect())
+}
+
+/// Loads the compose project as the vendor wrote it, with this host's parameters as its environment.
+fn load(
+    deployment: &str,
+    product: &Product,
+    bundle: &BTreeMap<String, BundleFile>,
+    values: &Resolved,
+) -> Result<(Project, Vec<String>), Problem> {
+    let mut files = MemoryFiles::new(PROJECT_ROOT);
+    for (path, file) in bundle {
+        files.insert(path, file.bytes.clone());
+    }
+    let mut environment = values.values.clone();
+    environment.insert("KEDGE_DEPLOYMENT".to_owned(), deployment.to_owned());
+    environment.insert("KEDGE_VERSION".to_owned(), product.version.clone());
+    let options = Options {
+        files: product.compose.clone(),
+        project_directory: PROJECT_ROOT.to_owned(),
+        project_name: Some(deployment.to_owned()),
+        profiles: product.profiles.clone(),
+        environment,
+        env_files: product.env_files.clone(),
+        confined: true,
+    };
+    no_secret_in_the_open(&files, &options, values)?;
+    let loaded = kedge_compose::load(&files, &options)
+        .map_err(|e| Problem::new(&codes::PROJECT, e.to_string().trim_end()))?;
+    Ok((loaded.project, loaded.warnings.iter().map(ToString::to_string).collect()))
+}
+
+/// A secret that is filled into the text of a compose file would be read by everyone who may inspect a container.
+fn no_secret_in_the_open(files: &MemoryFiles, options: &Options, values: &Resolved) -> Result<(), Problem> {
+    let used = kedge_compose::variables(files, options, &[kedge_bundle::product::EXTENSION])
+        .map_err(|e| Problem::new(&codes::PROJECT, e.to_string().trim_end()))?;
+    match used.iter().find(|variable| values.secrets.contains_key(&variable.name)) {
+        None => Ok(()),
+        Some(variable) => Err(Problem::new(
+            &codes::PROJECT,
+            format!(
+                "the parameter {} is a secret and is used as ${{{}}} in a compose file; deliver it with `secrets: {{…: {{environment: {}}}}}`",
+                variable.name, variable.name, variable.name
+            ),
+        )),
+    }
+}
+
+fn place(
+    inputs: &Inputs<'_>,
+    product: &Product,
+    project: &Project,
+    images: &BTreeMap<String, PlacedImage>,
+    placer: &Placer<'_>,
+) -> Result<Desired, Vec<crate::plan::desired::Problem>> {
+    let working_dir = inputs.folder.to_string_lossy();
+    let config_files: Vec<String> =
+        product.compose.iter().map(|name| inputs.folder.join(name).to_string_lossy().into_owned()).collect();
+    let placement = Placement {
+        deployment: inputs.deployment,
+        generation: inputs.generation,
+        images,
+        file: &|used| placer.place(used),
+        working_dir: &working_dir,
+        config_files: &config_files,
+        labels: &BTreeMap::new(),
+    };
+    Desired::compile(project, &placement)
+}
+
+fn uses(project: &Project, reference: &str) -> bool {
+    project.services.values().any(|service| {
+        service.image == reference
+            || service
+                .volumes
+                .iter()
+                .any(|m| m.kind == MountKind::Image && m.source.as_deref() == Some(reference))
+    })
+}
+
+/// Ports with a fixed number; those of a range are the engine's to choose.
+fn published(project: &Project) -> Vec<PublishedPort> {
+    let services = project.services.values();
+    services
+        .flat_map(|service| {
+            service.ports.iter().filter_map(|port| {
+                Some(PublishedPort {
+                    service: service.name.clone(),
+                    host_ip: port.host_ip.clone(),
+                    port: port.published.parse().ok()?,
+                    protocol: port.protocol.clone(),
+                })
+            })
+        })
+        .collect()
+}
+
+fn sentences(all: &[impl std::fmt::Display]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

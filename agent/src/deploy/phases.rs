@@ -1,0 +1,393 @@
+//! What each phase of an operation does. Each is idempotent: done again after a crash, it finds what was done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_bundle::verify::Context;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::acceptance::{audit_refusal, room, take_in};
+use super::compile::{Compiled, Order, compile_aside, split_secrets};
+use super::memory;
+use super::ports;
+use super::secrets::Secrets;
+use super::status::{Course, sentence};
+use crate::apply::{self, Failure};
+use crate::codes;
+use crate::engine::observe::observe;
+use crate::engine::types::{EngineInfo, Filter};
+use crate::images::intake::{self, OnBytes, Room};
+use crate::images::{Loaded, load, release};
+use crate::plan::{self, Desired, Policy};
+use crate::problem::Problem;
+use crate::store::{DeploymentRecord, GenerationRecord, OperationRecord, generation_key};
+use crate::world::World;
+
+/// Passes of planning and applying before something that keeps differing is a failure.
+const PASSES: usize = 4;
+
+/// A phase that did not end well.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// Why.
+    pub problem: Problem,
+    /// Another try, later, may succeed.
+    pub passing: bool,
+    /// The engine is away: waited for, and no fault of the release.
+    pub engine_away: bool,
+}
+
+impl From<Problem> for Failed {
+    fn from(problem: Problem) -> Self {
+        let engine_away = problem.code.exit == kedge_bundle::codes::exit::ENGINE && problem.code.retry;
+        Self { passing: problem.code.retry, engine_away, problem }
+    }
+}
+
+impl From<crate::engine::Error> for Failed {
+    fn from(error: crate::engine::Error) -> Self {
+        let engine_away = error.is_engine_away();
+        Self { problem: Problem::from_error(error.code(), &error), passing: error.code().retry, engine_away }
+    }
+}
+
+/// What a phase works with: copies, so that the task can listen meanwhile.
+#[derive(Clone)]
+pub struct Job {
+    /// Surroundings.
+    pub world: Arc<World>,
+    /// The deployment as the store has it.
+    pub record: DeploymentRecord,
+    /// Its operation.
+    pub operation: OperationRecord,
+    /// Held by whoever changes containers.
+    pub turn: Arc<Mutex<()>>,
+    /// How far it has come.
+    pub course: mpsc::Sender<Course>,
+}
+
+impl Job {
+    fn say(&self, step: impl Into<String>) {
+        // A course that nobody reads fast enough is only less smooth.
+        let _ = self.course.try_send(Course { step: step.into(), ..Course::default() });
+    }
+
+    fn on_bytes(&self, step: String) -> OnBytes {
+        let course = self.course.clone();
+        let told = std::sync::atomic::AtomicU64::new(0);
+        Arc::new(move |done_bytes, total_bytes| {
+            // About a hundred times in all.
+            let before = told.load(std::sync::atomic::Ordering::Relaxed);
+            if done_bytes >= total_bytes || done_bytes - before.min(done_bytes) > total_bytes / 100 {
+                told.store(done_bytes, std::sync::atomic::Ordering::Relaxed);
+                let _ = course.try_send(Course { step: step.clone(), done_bytes, total_bytes });
+            }
+        })
+    }
+
+    fn engine(&self) -> Result<EngineInfo, Failed> {
+        let known = self.world.engine_kind.borrow().clone();
+        known.ok_or_else(|| Failed {
+            problem: Problem::new(
+                &crate::engine::codes::UNREACHABLE,
+                format!("{} has not answered yet", self.world.config.engine),
+            ),
+            passing: true,
+            engine_away: true,
+        })
+    }
+
+    fn loaded(&self, digest: &str) -> Result<Loaded, Problem> {
+        release::load(&self.world.content, &release::parse_digest(digest)?)
+    }
+
+    /// Brings here what is not here of the target, verified.
+    pub async fn fetch(&self) -> Result<(), Failed> {
+        let target = &self.operation.target;
+        let digest = release::parse_digest(&target.digest)?;
+        if self.world.content.has_release(&digest) {
+            return Ok(());
+        }
+        let Some(courier) = self.world.courier.borrow().clone() else {
+            let enrolled = self.world.store.get::<crate::host::Enrolment>("")?.is_some();
+            let (code, why) = if enrolled {
+                (&codes::HUB_UNREACHABLE, "there is no line to the hub now")
+            } else {
+                (&codes::NOT_ENROLLED, "the rest of it can only come from a hub or from the file again")
+            };
+            return Err(Problem::new(code, format!("{} is not here: {why}", sentence(target))).into());
+        };
+        let _one_at_a_time = self.world.intake.lock().await;
+        let trust = self.world.trust.lock().await.clone();
+        let trust = trust.ok_or_else(|| Problem::new(&codes::NO_ROOT, "no root is pinned on this host"))?;
+        let site = self.world.site()?;
+        let fresh = self.world.fresh.borrow().clone();
+        let context = Context {
+            site: site.as_deref(),
+            product: Some(&target.product),
+            stream: Some(&target.stream),
+            fresh: fresh.as_ref(),
+            ..Context::at(self.world.clock.now())
+        };
+        let on_bytes = self.on_bytes(format!("fetching {}", sentence(target)));
+        let room = room(&self.world);
+        let taken =
+            intake::from_courier(&*courier, &digest, &self.world.content, &trust, &context, &room, &on_bytes)
+                .await;
+        match taken {
+            Ok(taken) => Ok(take_in(&self.world, &trust, taken, "tether").await?),
+            Err(problem) => {
+                if !problem.code.retry {
+                    audit_refusal(&self.world, "tether", Some(sentence(target)), &problem).await?;
+                }
+                Err(problem.into())
+            }
+        }
+    }
+
+    /// Reads the release back and checks its chain of digests.
+    pub fn verify(&self) -> Result<(), Failed> {
+        let loaded = self.loaded(&self.operation.target.digest)?;
+        if loaded.release.product != self.record.product {
+            return Err(Problem::new(
+                &codes::OTHER_PRODUCT,
+                format!(
+                    "deployment {} runs {}, the release is of {}",
+                    self.record.name, self.record.product, loaded.release.product
+                ),
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Parameters given with the request, made permanent: the record holds them, and references to those that are secrets.
+    pub fn absorb_given(&self) -> Result<Option<OperationRecord>, Failed> {
+        let folder = self.world.deployment_folder(&self.record.name);
+        let given = Secrets::open(folder.join("given"))?;
+        let values = given.all()?;
+        if values.is_empty() {
+            return Ok(None);
+        }
+        let loaded = self.loaded(&self.operation.target.digest)?;
+        let values = values.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned())).collect();
+        let (plain, secret) = split_secrets(&loaded.listing.product, values);
+        let secrets = Secrets::open(folder.join("secrets"))?;
+        let mut operation = self.operation.clone();
+        for (name, value) in &secret {
+            operation.parameters.insert(name.clone(), secrets.keep_new(name, value)?);
+        }
+        operation.parameters.extend(plain);
+        Ok(Some(operation))
+    }
+
+    /// Can this host run it? Changes nothing.
+    pub async fn preflight(&self) -> Result<(), Failed> {
+        self.say("checking whether this host can run it");
+        let info = self.engine()?;
+        let loaded = self.loaded(&self.operation.target.digest)?;
+        room(&self.world).check(0, self.missing_bytes(&loaded, &info).await?)?;
+        let compiled = self.compile(&loaded, &info, self.record.newest + 1, true).await?;
+        for warning in &compiled.warnings {
+            tracing::warn!(deployment = self.record.name, "{warning}");
+        }
+        let observed = observe(&*self.world.engine, &compiled.desired.scope()).await?;
+        let ours = self.world.engine.list_containers(&Filter::deployment(&self.record.name)).await?;
+        let taken = ports::taken(&compiled.ports, &ours.iter().collect::<Vec<_>>());
+        if !taken.is_empty() {
+            return Err(Problem::new(&codes::PORT_TAKEN, taken.join("; ")).into());
+        }
+        let memory = memory::load(&self.world.store, &self.record.name)?;
+        let plan = plan::plan(&compiled.desired, &observed, &memory, Policy::default());
+        if !plan.is_whole() {
+            let why = plan.blocked.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            return Err(Problem::new(&codes::PREFLIGHT, why).into());
+        }
+        Ok(())
+    }
+
+    /// Brings the engine to the target.
+    pub async fn apply(&self) -> Result<(), Failed> {
+        let info = self.engine()?;
+        let loaded = self.loaded(&self.operation.target.digest)?;
+        let generation = self.operation.generation.unwrap_or(self.record.newest);
+        let compiled = self.compile(&loaded, &info, generation, false).await?;
+        let _turn = self.turn.lock().await;
+        self.load_images(&loaded, &compiled, &info).await?;
+        let policy = Policy { keep_superseded: self.record.active.is_some() };
+        self.converge(&compiled.desired, policy).await
+    }
+
+    /// Is the target healthy, and does it stay so?
+    pub async fn gate(&self) -> Result<(), Failed> {
+        let info = self.engine()?;
+        let loaded = self.loaded(&self.operation.target.digest)?;
+        let generation = self.operation.generation.unwrap_or(self.record.newest);
+        let compiled = self.compile(&loaded, &info, generation, false).await?;
+        let _turn = self.turn.lock().await;
+        self.say("waiting until every service is healthy");
+        self.healthy(&compiled).await?;
+        // What was kept to go back to is let go of; should that fail, the supervisor sees to it.
+        if let Err(failed) = self.converge(&compiled.desired, Policy::default()).await {
+            tracing::warn!(deployment = self.record.name, problem = %failed.problem, "could not tidy up");
+        }
+        Ok(())
+    }
+
+    /// Brings the engine back to the previous generation.
+    pub async fn roll_back(&self) -> Result<(), Failed> {
+        let info = self.engine()?;
+        let active = self.record.active.unwrap_or_default();
+        let key = generation_key(&self.record.name, active);
+        let generation = self.world.store.get::<GenerationRecord>(&key)?.ok_or_else(|| {
+            Problem::new(&codes::INTERNAL, format!("generation {active} of {} is gone", self.record.name))
+        })?;
+        let loaded = self.loaded(&generation.release.digest)?;
+        let job = Self {
+            operation: OperationRecord {
+                parameters: generation.parameters.clone(),
+                ..self.operation.clone()
+            },
+            ..self.clone()
+        };
+        let compiled = job.compile(&loaded, &info, active, false).await?;
+        let _turn = self.turn.lock().await;
+        self.say(format!("going back to {}", sentence(&generation.release)));
+        self.load_images(&loaded, &compiled, &info).await?;
+        self.converge(&compiled.desired, Policy::default()).await?;
+        self.healthy(&compiled).await
+    }
+
+    /// Removes containers and networks; volumes only where a person on this host said so.
+    pub async fn remove(&self) -> Result<Vec<String>, Failed> {
+        let _turn = self.turn.lock().await;
+        self.say("removing containers and networks");
+        self.engine()?;
+        let name = &self.record.name;
+        self.converge(&Desired::nothing(name, name), Policy::default()).await?;
+        let mut kept = Vec::new();
+        for volume in self.world.engine.list_volumes(&Filter::deployment(name)).await? {
+            if self.operation.remove_volumes {
+                self.say(format!("removing volume {}", volume.name));
+                self.world.engine.remove_volume(&volume.name).await?;
+            } else {
+                kept.push(format!("volume {}", volume.name));
+            }
+        }
+        Ok(kept)
+    }
+
+    async fn compile(
+        &self,
+        loaded: &Loaded,
+        info: &EngineInfo,
+        generation: u64,
+        dry_run: bool,
+    ) -> Result<Compiled, Failed> {
+        let order = Order {
+            deployment: self.record.name.clone(),
+            generation,
+            parameters: self.operation.parameters.clone(),
+            loaded: loaded.clone(),
+            store: info.store,
+            dry_run,
+        };
+        Ok(compile_aside(&self.world, order).await?)
+    }
+
+    async fn load_images(
+        &self,
+        loaded: &Loaded,
+        compiled: &Compiled,
+        info: &EngineInfo,
+    ) -> Result<(), Failed> {
+        let blobs: Arc<dyn load::Blobs> = Arc::new(self.world.content.clone());
+        let progress = self.on_bytes("giving images to the engine".to_owned());
+        load::ensure(&*self.world.engine, info, &compiled.images, &blobs, &progress).await?;
+        // The engine holds the layers now; a second copy would only fill the disk.
+        for layer in loaded.layers() {
+            self.world.content.remove_blob(&layer);
+        }
+        Ok(())
+    }
+
+    /// Bytes that the engine will still have to unpack.
+    async fn missing_bytes(&self, loaded: &Loaded, info: &EngineInfo) -> Result<u64, Failed> {
+        let mut missing = false;
+        for image in &loaded.listing.images {
+            let id = crate::images::config::placed(&self.world.content, image, info.store)?.id;
+            match self.world.engine.inspect_image(&id).await {
+                Ok(_) => {}
+                Err(error) if error.is_engine_away() => return Err(error.into()),
+                Err(_) => missing = true,
+            }
+        }
+        Ok(if missing { loaded.release.unpacked_bytes } else { 0 })
+    }
+
+    /// Observes, plans and applies until there is nothing left to do.
+    async fn converge(&self, desired: &Desired, policy: Policy) -> Result<(), Failed> {
+        let world = &self.world;
+        let mut last = None;
+        for _ in 0..PASSES {
+            let observed = observe(&*world.engine, &desired.scope()).await?;
+            let mut memory = memory::load(&world.store, &self.record.name)?;
+            if memory::learn(&mut memory, desired, &observed) {
+                memory::save(&world.store, &self.record.name, &memory).await?;
+            }
+            let plan = plan::plan(desired, &observed, &memory, policy);
+            if plan.is_empty() && plan.is_whole() {
+                return Ok(());
+            }
+            if plan.is_empty() {
+                let why = plan.blocked.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                return Err(Problem::new(&codes::APPLY, why).into());
+            }
+            last = plan.steps.first().map(ToString::to_string);
+            let options =
+                apply::Options { parallel: world.config.limits.parallel_steps, ..apply::Options::default() };
+            let mut progress = |progress: apply::Progress<'_>| {
+                if let apply::Progress::Began(step) = progress {
+                    tracing::info!(deployment = self.record.name, service = step.service, "{step}");
+                    self.say(step.action.to_string());
+                }
+            };
+            let cancel = CancellationToken::new();
+            let outcome =
+                apply::apply(&world.engine, &world.events, &plan, options, &cancel, &mut progress).await;
+            let failures: Vec<&Failure> = outcome.failures().collect();
+            if !failures.is_empty() {
+                return Err(failed_by(&failures));
+            }
+        }
+        let what = last.unwrap_or_default();
+        Err(Problem::new(&codes::APPLY, format!("it keeps differing from what is wanted: {what}")).into())
+    }
+
+    async fn healthy(&self, compiled: &Compiled) -> Result<(), Failed> {
+        let memory = memory::load(&self.world.store, &self.record.name)?;
+        let gate = apply::Gate { timeout: compiled.gate.timeout(), settle: Duration::from_secs(2) };
+        let (engine, events) = (&self.world.engine, &self.world.events);
+        match apply::wait_converged(engine, events, &compiled.desired, &memory, gate).await {
+            Ok(()) => {
+                let observed = observe(&**engine, &compiled.desired.scope()).await?;
+                let mut memory = memory;
+                if memory::learn(&mut memory, &compiled.desired, &observed) {
+                    memory::save(&self.world.store, &self.record.name, &memory).await?;
+                }
+                Ok(())
+            }
+            Err(failures) => Err(failed_by(&failures.iter().collect::<Vec<_>>())),
+        }
+    }
+}
+
+/// The problem of what failed; it is passing only if all of it is.
+fn failed_by(failures: &[&Failure]) -> Failed {
+    let engine_away = failures.iter().any(|failure| failure.is_engine_away());
+    let message = failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let lasting = failures.iter().find(|failure| !failure.code().retry);
+    let code = lasting.or(failures.first()).map_or(&codes::APPLY, |failure| failure.code());
+    Failed { problem: Problem::new(code, message), passing: engine_away || lasting.is_none(), engine_away }
+}

@@ -1,0 +1,224 @@
+//! What the engine holds for one deployment, and a cache of it that events keep fresh.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+
+use super::Engine;
+use super::error::Result;
+use super::events::{EventHub, Signal};
+use super::spec::LABEL_DEPLOYMENT;
+use super::types::{Action, Container, EngineEvent, Filter, Subject};
+use crate::plan::{Observed, Scope};
+
+/// Inspections under way at the same moment.
+const INSPECTIONS: usize = 8;
+
+/// Looks at everything within the scope: one list per kind for what is ours, one for wanted names that may be
+/// somebody else's, and an inspection of each container of ours.
+pub async fn observe(engine: &dyn Engine, scope: &Scope) -> Result<Observed> {
+    let ours = Filter::deployment(&scope.deployment);
+    let named = |names: &BTreeSet<String>| Filter { labels: Vec::new(), names: names.clone() };
+    let (container_names, network_names, volume_names) =
+        (named(&scope.containers), named(&scope.networks), named(&scope.volumes));
+    let if_any = |filter: &Filter| !filter.names.is_empty();
+    let (mut containers, holders, mut networks, others, volumes) = tokio::try_join!(
+        engine.list_containers(&ours),
+        async {
+            if if_any(&container_names) {
+                engine.list_containers(&container_names).await
+            } else {
+                Ok(Vec::new())
+            }
+        },
+        engine.list_networks(&ours),
+        async {
+            if if_any(&network_names) { engine.list_networks(&network_names).await } else { Ok(Vec::new()) }
+        },
+        async {
+            if if_any(&volume_names) { engine.list_volumes(&volume_names).await } else { Ok(Vec::new()) }
+        },
+    )?;
+    let mut inspected = stream::iter(std::mem::take(&mut containers))
+        .map(|container| async move { (engine.inspect_container(&container.id).await, container) })
+        .buffered(INSPECTIONS);
+    while let Some((result, _)) = inspected.next().await {
+        match result {
+            Ok(container) => containers.push(container),
+            // Gone between list and inspection: as if it had never been listed.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    drop(inspected);
+    for holder in holders {
+        if !containers.iter().any(|container| container.id == holder.id)
+            && holder.deployment() != Some(&scope.deployment)
+        {
+            containers.push(holder);
+        }
+    }
+    for other in others {
+        if !networks.iter().any(|network| network.id == other.id) {
+            networks.push(other);
+        }
+    }
+    Ok(Observed { containers, networks, volumes })
+}
+
+/// Why a [`Watcher`] woke its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wake {
+    /// Something happened to an object in scope.
+    Event(Arc<EngineEvent>),
+    /// The engine went away: the state of everything is unknown.
+    Lost,
+    /// The engine is back, or events were missed: look again.
+    Back,
+}
+
+/// A cached [`Observed`] that events mark stale, piece by piece: with nothing happening, observing asks the engine nothing.
+///
+/// Events arrive a little after the change they tell of. Whoever changes something itself calls
+/// [`Watcher::invalidate`] and does not rely on events for it.
+pub struct Watcher {
+    engine: Arc<dyn Engine>,
+    signals: Receiver<Signal>,
+    scope: Scope,
+    cache: Option<Observed>,
+    stale: BTreeSet<String>,
+}
+
+impl Watcher {
+    /// Watches a scope.
+    pub fn new(engine: Arc<dyn Engine>, hub: &EventHub, scope: Scope) -> Self {
+        Self { engine, signals: hub.subscribe(), scope, cache: None, stale: BTreeSet::new() }
+    }
+
+    /// Watches another scope from now on.
+    pub fn set_scope(&mut self, scope: Scope) {
+        if self.scope != scope {
+            self.scope = scope;
+            self.cache = None;
+        }
+    }
+
+    /// Forgets everything: the next observation looks at all of it.
+    pub fn invalidate(&mut self) {
+        self.cache = None;
+    }
+
+    /// Waits until something in scope has happened. Cancel safe.
+    pub async fn changed(&mut self) -> Wake {
+        loop {
+            let signal = match self.signals.recv().await {
+                Ok(signal) => signal,
+                Err(RecvError::Lagged(_)) => Signal::Back,
+                // The hub is gone and with it the agent's end has come: nothing will ever happen again.
+                Err(RecvError::Closed) => std::future::pending().await,
+            };
+            if let Some(wake) = self.take(signal) {
+                return wake;
+            }
+        }
+    }
+
+    /// What the engine holds, asking only about what events have touched.
+    pub async fn observe(&mut self) -> Result<&Observed> {
+        loop {
+            match self.signals.try_recv() {
+                Ok(signal) => drop(self.take(signal)),
+                Err(TryRecvError::Lagged(_)) => self.cache = None,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        let observed = match self.cache.take() {
+            Some(mut observed) => {
+                while let Some(id) = self.stale.first().cloned() {
+                    self.refresh(&mut observed, &id).await?;
+                    self.stale.remove(&id);
+                }
+                observed
+            }
+            None => {
+                self.stale.clear();
+                observe(self.engine.as_ref(), &self.scope).await?
+            }
+        };
+        Ok(self.cache.insert(observed))
+    }
+
+    async fn refresh(&self, observed: &mut Observed, id: &str) -> Result<()> {
+        let found = match self.engine.inspect_container(id).await {
+            Ok(container) => Some(container),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error),
+        };
+        let in_scope = |container: &Container| {
+            container.deployment() == Some(&self.scope.deployment)
+                || self.scope.containers.contains(&container.name)
+        };
+        observed.containers.retain(|container| container.id != id);
+        observed.containers.extend(found.filter(in_scope));
+        Ok(())
+    }
+
+    /// Marks what a signal makes stale and says whether the owner should wake.
+    fn take(&mut self, signal: Signal) -> Option<Wake> {
+        match signal {
+            Signal::Lost => {
+                self.cache = None;
+                Some(Wake::Lost)
+            }
+            Signal::Back => {
+                self.cache = None;
+                Some(Wake::Back)
+            }
+            Signal::Event(event) => self.concerns(&event).then_some(Wake::Event(event)),
+        }
+    }
+
+    fn concerns(&mut self, event: &EngineEvent) -> bool {
+        let name = event.attributes.get("name").map(String::as_str).unwrap_or_default();
+        let owned = event.attributes.get(LABEL_DEPLOYMENT) == Some(&self.scope.deployment);
+        let known = |id: &str| {
+            self.cache
+                .as_ref()
+                .is_none_or(|observed| observed.containers.iter().any(|container| container.id == id))
+        };
+        match event.subject {
+            Subject::Container => {
+                let concerned = owned || self.scope.containers.contains(name) || known(&event.id);
+                if concerned {
+                    self.stale.insert(event.id.clone());
+                }
+                concerned
+            }
+            Subject::Network => {
+                let attached = event.container().filter(|id| known(id)).map(str::to_owned);
+                if matches!(event.action, Action::Connect | Action::Disconnect) {
+                    let concerned = attached.is_some();
+                    self.stale.extend(attached);
+                    return concerned;
+                }
+                let concerned = owned || self.scope.networks.contains(name);
+                if concerned {
+                    self.cache = None;
+                }
+                concerned
+            }
+            Subject::Volume => {
+                let concerned = matches!(event.action, Action::Create | Action::Destroy)
+                    && self.scope.volumes.contains(&event.id);
+                if concerned {
+                    self.cache = None;
+                }
+                concerned
+            }
+            Subject::Other => false,
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Puts steps together, service by service in the order of their dependencies.
+
+mod container;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kedge_compose::model::{Condition, Dependency};
+
+use super::desired::{Desired, WantedService, is_owned};
+use super::matching::{self, Matching, is_done};
+use super::resources::whose;
+use super::step::{Action, Plan, Step, StepId, Target, Until, What};
+use super::{Memory, Observed, Policy};
+use crate::engine::types::{Container, Health, State};
+
+/// The plan in the making.
+pub(super) struct Planner<'a> {
+    pub(super) desired: &'a Desired,
+    pub(super) observed: &'a Observed,
+    memory: &'a Memory,
+    pub(super) policy: Policy,
+    pub(super) plan: Plan,
+    matching: Matching<'a>,
+    order: Vec<&'a str>,
+    /// Steps that make networks and volumes, by name.
+    pub(super) ready_networks: BTreeMap<String, StepId>,
+    pub(super) ready_volumes: BTreeMap<String, StepId>,
+    pub(super) replaced_networks: BTreeSet<String>,
+    pub(super) blocked_networks: BTreeSet<String>,
+    pub(super) blocked_volumes: BTreeSet<String>,
+    blocked_services: BTreeSet<&'a str>,
+    /// Step after which a wanted container exists under its own name.
+    ready: BTreeMap<&'a str, StepId>,
+    /// What steps call a wanted container.
+    targets: BTreeMap<&'a str, Target>,
+    /// Steps that start a service's containers.
+    started: BTreeMap<&'a str, BTreeSet<StepId>>,
+    /// Services with a container made anew.
+    anew: BTreeSet<&'a str>,
+    waits: BTreeMap<(&'a str, Until), StepId>,
+    /// Steps that stop an old container and that free its name, by ID.
+    disposed: BTreeMap<&'a str, Disposal>,
+}
+
+/// What became of an old container.
+#[derive(Debug, Clone, Copy, Default)]
+struct Disposal {
+    /// After this it no longer runs; `None` if it does not now.
+    stopped: Option<StepId>,
+    /// After this its name is free; `None` if it is kept under a name of its own already.
+    freed: Option<StepId>,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(
+        desired: &'a Desired,
+        observed: &'a Observed,
+        memory: &'a Memory,
+        policy: Policy,
+    ) -> Self {
+        let order = order(&desired.services);
+        let matching = matching::sort(desired, observed, &order, memory);
+        Self {
+            desired,
+            observed,
+            memory,
+            policy,
+            plan: Plan::default(),
+            matching,
+            order,
+            ready_networks: BTreeMap::new(),
+            ready_volumes: BTreeMap::new(),
+            replaced_networks: BTreeSet::new(),
+            blocked_networks: BTreeSet::new(),
+            blocked_volumes: BTreeSet::new(),
+            blocked_services: BTreeSet::new(),
+            ready: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            started: BTreeMap::new(),
+            anew: BTreeSet::new(),
+            waits: BTreeMap::new(),
+            disposed: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> Plan {
+        self.volumes();
+        self.networks();
+        for container in std::mem::take(&mut self.matching.surplus) {
+            self.dispose(container, BTreeSet::new(), "the service has fewer containers now");
+        }
+        for name in std::mem::take(&mut self.order) {
+            let service = &self.desired.services[name];
+            if let Some((what, why)) = self.obstacle(name, service) {
+                self.plan.blocked.push(super::Blocked { what, name: name.to_owned(), why });
+                self.blocked_services.insert(name);
+            } else {
+                self.service(name, service);
+            }
+        }
+        // Whatever an old service did for others, it does until the new ones run.
+        let all_started: BTreeSet<StepId> = self.started.values().flatten().copied().collect();
+        for container in std::mem::take(&mut self.matching.orphans) {
+            self.dispose(container, all_started.clone(), "the release has no such service any more");
+        }
+        self.orphan_networks();
+        self.plan
+    }
+
+    /// Adds a step.
+    pub(super) fn push(
+        &mut self,
+        action: Action,
+        service: Option<&str>,
+        reason: &str,
+        needs: impl IntoIterator<Item = StepId>,
+    ) -> StepId {
+        let id = self.plan.steps.len();
+        let needs = needs.into_iter().collect();
+        self.plan.steps.push(Step {
+            id,
+            action,
+            service: service.map(str::to_owned),
+            reason: reason.to_owned(),
+            needs,
+        });
+        id
+    }
+
+    /// How steps name an observed container.
+    pub(super) fn target(&self, container: &Container) -> Target {
+        Target { name: container.name.clone(), id: Some(container.id.clone()) }
+    }
+
+    /// All containers of the deployment.
+    pub(super) fn ours(&self) -> impl Iterator<Item = &'a Container> + use<'a> {
+        let deployment = &self.desired.deployment;
+        self.observed.containers.iter().filter(move |container| is_owned(&container.labels, deployment))
+    }
+
+    /// What keeps a service from being planned at all.
+    fn obstacle(&self, name: &str, service: &WantedService) -> Option<(What, String)> {
+        for container in &service.containers {
+            if let Some(other) = self.matching.foreign.get(container.as_str()) {
+                return Some((
+                    What::ContainerName,
+                    format!("{container}: {}", whose(other.deployment(), "container")),
+                ));
+            }
+            let spec = &self.desired.containers.get(container)?.spec;
+            if let Some(network) =
+                spec.endpoints.keys().find(|network| self.blocked_networks.contains(*network))
+            {
+                return Some((What::Dependent, format!("it needs the network {network}")));
+            }
+            let sources = spec.mounts.iter().filter_map(|mount| mount.source.as_ref());
+            if let Some(volume) = sources.into_iter().find(|source| self.blocked_volumes.contains(*source)) {
+                return Some((What::Dependent, format!("it needs the volume {volume}")));
+            }
+        }
+        if !self.has_work(service) {
+            return None;
+        }
+        if let Some(why) = self.memory.held.get(name) {
+            return Some((What::Held, why.clone()));
+        }
+        let blocked = |on: &&String| self.blocked_services.contains(on.as_str());
+        let required = |(on, how): (&'a String, &Dependency)| how.required.then_some(on);
+        let dependencies = self.desired.services.get_key_value(name).map(|(_, service)| &service.depends_on);
+        let on = dependencies?.iter().filter_map(required).find(blocked)?;
+        Some((What::Dependent, format!("it depends on {on}")))
+    }
+
+    /// Whether something of the service would be started or made anew.
+    fn has_work(&self, service: &WantedService) -> bool {
+        service.containers.iter().any(|name| {
+            let (Some(wanted), Some(place)) =
+                (self.desired.containers.get(name), self.matching.places.get(name.as_str()))
+            else {
+                return false;
+            };
+            match &place.current {
+                Some((current, _)) => {
+                    container::decide(wanted, service, current, self.memory) != container::Run::Leave
+                }
+                None => !is_done(wanted, self.memory),
+            }
+        })
+    }
+
+    fn service(&mut self, name: &'a str, service: &'a WantedService) {
+        for container in &service.containers {
+            self.container(name, service, container);
+        }
+    }
+
+    /// Steps after which everything that the service depends on is as it must be. Waits are planned once each.
+    fn conditions(&mut self, service: &'a WantedService) -> BTreeSet<StepId> {
+        let mut steps = BTreeSet::new();
+        for (on, dependency) in &service.depends_on {
+            let Some((on, dependency_service)) = self.desired.services.get_key_value(on) else { continue };
+            // Blocked and not required: it is not waited for.
+            if self.blocked_services.contains(on.as_str()) {
+                continue;
+            }
+            let started = self.started.get(on.as_str()).cloned().unwrap_or_default();
+            let until = match dependency.condition {
+                Condition::ServiceStarted => {
+                    steps.extend(started);
+                    continue;
+                }
+                Condition::ServiceHealthy => Until::Healthy,
+                Condition::ServiceCompletedSuccessfully => Until::Completed,
+            };
+            if started.is_empty()
+                && dependency_service.containers.iter().all(|name| self.has_reached(name, until))
+            {
+                continue;
+            }
+            if let Some(step) = self.waits.get(&(on.as_str(), until)) {
+                steps.insert(*step);
+                continue;
+            }
+            let containers = dependency_service
+                .containers
+                .iter()
+                .filter_map(|name| self.targets.get(name.as_str()).cloned())
+                .collect();
+            let action = Action::Wait { containers, until };
+            let step = self.push(action, Some(on), "others depend on it", started);
+            self.waits.insert((on, until), step);
+            steps.insert(step);
+        }
+        steps
+    }
+
+    /// Whether an observed container that no step disturbs is already where it should get to.
+    fn has_reached(&self, name: &str, until: Until) -> bool {
+        let Some(wanted) = self.desired.containers.get(name) else { return true };
+        let current = self.matching.places.get(name).and_then(|place| place.current.as_ref());
+        match (until, current) {
+            (Until::Completed, _) if is_done(wanted, self.memory) => true,
+            (Until::Completed, Some((container, _))) => {
+                container.state == State::Exited && container.exit_code == Some(0)
+            }
+            (Until::Healthy, Some((container, _))) => {
+                container.state == State::Running && container.health == Health::Healthy
+            }
+            (_, None) => false,
+        }
+    }
+}
+
+/// Services so that each stands after those it depends on. A circle, which compiling refuses, is cut where it is met.
+fn order(services: &BTreeMap<String, WantedService>) -> Vec<&str> {
+    fn visit<'a>(
+        name: &'a str,
+        services: &'a BTreeMap<String, WantedService>,
+        seen: &mut BTreeSet<&'a str>,
+        order: &mut Vec<&'a str>,
+    ) {
+        let Some(service) = services.get(name) else { return };
+        if seen.insert(name) {
+            service.depends_on.keys().for_each(|on| visit(on, services, seen, order));
+            order.push(name);
+        }
+    }
+    let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+    services.keys().for_each(|name| visit(name, services, &mut seen, &mut order));
+    order
+}
