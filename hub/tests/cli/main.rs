@@ -1,0 +1,249 @@
+//! The binary as a vendor uses it: what it prints, where, and what it exits with.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+/// A folder with a vendor's keys and a small product.
+struct Desk {
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Desk { folder: tempfile::tempdir().unwrap() };
+        desk.write(
+            "shop/compose.yaml",
+            "name: shop\nx-kedge:\n  product: shop\n  version: '1.0'\n  images:\n    shop/web:1: dir:web\nservices:\n  web:\n    image: shop/web:1\n    command: [/web]\n",
+        );
+        desk.write("shop/web/web", "not really a program\n");
+        desk
+    }
+
+    fn with_keys() -> Self {
+        let desk = Self::new();
+        desk.ok(&["keys", "init", "--no-passphrase", "--vendor", "Example"]);
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kedgectl"));
+        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+            .env("KEDGE_HUB_DATA", self.path("hub"))
+            .env_remove("KEDGE_PASSPHRASE_FILE")
+            .env_remove("RUST_LOG");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; its standard output.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(&[args, &["-o", "json"]].concat())).unwrap()
+    }
+
+    /// Runs a command that must fail with this exit code, saying so on standard error and nothing on standard output.
+    fn fails(&self, args: &[&str], exit: i32) -> String {
+        let output = self.run(args);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(exit), "{args:?}: {errors}");
+        assert!(output.stdout.is_empty(), "{args:?} printed a result");
+        assert!(
+            errors.contains("error: ") && errors.contains("KE-") && errors.contains("help: "),
+            "{errors}"
+        );
+        errors
+    }
+
+    fn build(&self, output: &str, seq: &str) {
+        let keys = ["--release-key", "keys/release.pem", "--root", "keys"];
+        self.ok(&[&["bundle", "build", "shop", "-o", output, "--seq", seq], &keys[..]].concat());
+    }
+
+    fn serve(&self) -> Server {
+        let args =
+            ["hub", "serve", "--listen", "127.0.0.1:0", "--root", "keys", "--fresh-key", "keys/fresh.pem"];
+        let port = ["--port-file", "port"];
+        let mut child = self
+            .command(&[&args[..], &port].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Server { child, url: line.trim().to_owned() }
+    }
+}
+
+/// A hub in a process of its own; killed when dropped.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    fn terminate(mut self) -> std::process::ExitStatus {
+        let id = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_vendor_makes_keys_builds_verifies_and_inspects_a_bundle() {
+    let desk = Desk::with_keys();
+    let shown = desk.json(&["keys", "show"]);
+    let fingerprint = shown["root_sha256"].as_str().unwrap().to_owned();
+    desk.build("shop.kedge", "1");
+    let by_root = desk.json(&["bundle", "verify", "shop.kedge", "--root", "keys/root/1.json"]);
+    let by_fingerprint = desk.json(&["bundle", "verify", "shop.kedge", "--root-sha256", &fingerprint]);
+    assert_eq!(by_root, by_fingerprint);
+    assert_eq!((&by_root["release"]["product"], &by_root["release"]["seq"]), (&"shop".into(), &1.into()));
+    let inspected = desk.json(&["bundle", "inspect", "shop.kedge"]);
+    assert_eq!(inspected["trusted"], false);
+    assert_eq!(inspected["digest"], by_root["digest"]);
+    assert_eq!(inspected["content"]["images"][0]["reference"], "shop/web:1");
+    assert!(desk.ok(&["bundle", "inspect", "shop.kedge"]).contains("signatures and dates were not"));
+}
+
+#[test]
+fn keys_are_never_overwritten() {
+    let desk = Desk::with_keys();
+    let before = std::fs::read(desk.path("keys/release.pem")).unwrap();
+    desk.fails(&["keys", "init", "--no-passphrase"], 2);
+    assert_eq!(std::fs::read(desk.path("keys/release.pem")).unwrap(), before);
+}
+
+#[test]
+fn encrypted_keys_sign_with_their_passphrase_only() {
+    let desk = Desk::new();
+    desk.write("passphrase", "correct horse\n");
+    desk.write("wrong", "battery staple\n");
+    desk.fails(&["keys", "init"], 2);
+    assert!(!desk.path("keys").exists(), "without a passphrase nothing is made");
+    desk.ok(&["keys", "init", "--passphrase-file", "passphrase"]);
+    let unsigned =
+        ["bundle", "build", "shop", "-o", "shop.kedge", "--unsigned", "--root", "keys", "--seq", "1"];
+    desk.ok(&unsigned);
+    desk.fails(&["bundle", "verify", "shop.kedge", "--root", "keys"], 11);
+    let sign = ["bundle", "sign", "shop.kedge", "--key", "keys/release.pem"];
+    desk.fails(&sign, 2);
+    desk.fails(&[&sign[..], &["--passphrase-file", "wrong"]].concat(), 2);
+    desk.ok(&[&sign[..], &["--passphrase-file", "passphrase"]].concat());
+    desk.ok(&["bundle", "verify", "shop.kedge", "--root", "keys"]);
+}
+
+#[test]
+fn a_bundle_that_is_not_as_it_should_be_has_its_own_exit_code() {
+    let desk = Desk::with_keys();
+    desk.ok(&["keys", "init", "--no-passphrase", "--dir", "other"]);
+    desk.build("shop.kedge", "1");
+    let good = std::fs::read(desk.path("shop.kedge")).unwrap();
+    std::fs::write(desk.path("short.kedge"), &good[..good.len() - 700]).unwrap();
+    std::fs::write(desk.path("long.kedge"), [&good[..], b"more"].concat()).unwrap();
+    let verify = |file, root| desk.fails(&["bundle", "verify", file, "--root", root], 10);
+    verify("short.kedge", "keys");
+    verify("long.kedge", "keys");
+    desk.fails(&["bundle", "verify", "shop.kedge", "--root", "other"], 11);
+    desk.fails(&["bundle", "verify", "missing.kedge", "--root", "keys"], 2);
+    desk.fails(&["bundle", "inspect", "missing.kedge"], 2);
+    desk.fails(&["bundle", "verify", "shop.kedge", "--root-sha256", "xyz"], 2);
+}
+
+#[test]
+fn compose_config_prints_the_project_or_every_error_with_its_place() {
+    let desk = Desk::new();
+    let project: Value =
+        serde_json::from_str(&desk.ok(&["compose", "config", "-f", "shop/compose.yaml"])).unwrap();
+    assert_eq!(project["services"]["web"]["image"], "shop/web:1");
+    desk.write("bad.yaml", "services:\n  web:\n    image: a\n    imagee: b\n    restartt: always\n");
+    let errors = desk.fails(&["compose", "config", "-f", "bad.yaml"], 10);
+    assert!(errors.contains("bad.yaml:4:") && errors.contains("bad.yaml:5:"), "{errors}");
+    desk.fails(&["compose", "config", "-f", "missing.yaml"], 10);
+}
+
+#[test]
+fn a_hub_is_served_filled_and_stopped_from_the_command_line() {
+    let desk = Desk::with_keys();
+    desk.build("one.kedge", "1");
+    desk.fails(&["fleet", "ls"], 23);
+    let server = desk.serve();
+    let port = std::fs::read_to_string(desk.path("port")).unwrap();
+    assert!(server.url.ends_with(&format!(":{}", port.trim())), "{}", server.url);
+
+    let token = desk.ok(&["hub", "token", "create", "--site", "acme", "--ttl", "5m", "--uses", "2"]);
+    assert!(token.starts_with("kt1.") && token.lines().count() == 1, "the token alone: {token}");
+    let tokens = desk.json(&["hub", "token", "ls"]);
+    assert_eq!((&tokens[0]["site"], &tokens[0]["uses_left"]), (&"acme".into(), &2.into()));
+    assert!(!tokens.to_string().contains(token.split('.').nth(2).unwrap()), "secrets are not listed");
+    desk.ok(&["hub", "token", "revoke", tokens[0]["id"].as_str().unwrap()]);
+    desk.fails(&["hub", "token", "revoke", "no-such"], 2);
+    desk.fails(&["hub", "token", "create", "--site", "Not A Site"], 2);
+
+    let published = desk.json(&["release", "publish", "one.kedge", "--stream", "stable"]);
+    assert_eq!((&published["already"], &published["release"]["seq"]), (&false.into(), &1.into()));
+    assert_eq!(desk.json(&["release", "publish", "one.kedge"])["already"], true);
+    desk.fails(&["release", "publish", "one.kedge", "--stream", "beta"], 14);
+    std::fs::write(desk.path("bad.kedge"), "not a bundle").unwrap();
+    desk.fails(&["release", "publish", "bad.kedge"], 10);
+    desk.fails(&["release", "publish", "missing.kedge"], 2);
+    assert_eq!(desk.json(&["release", "ls"]).as_array().unwrap().len(), 1);
+    assert_eq!(desk.json(&["fleet", "ls"]), Value::Array(Vec::new()));
+    desk.fails(&["fleet", "show", "h-0000000000000000"], 2);
+    desk.fails(&["fleet", "revoke", "h-0000000000000000"], 2);
+
+    desk.fails(&["hub", "serve", "--listen", "127.0.0.1:0"], 24);
+    assert!(server.terminate().success(), "a signal is an orderly end");
+    desk.fails(&["release", "ls"], 23);
+}
+
+#[test]
+fn a_hub_that_cannot_start_says_why() {
+    let desk = Desk::with_keys();
+    desk.ok(&["keys", "init", "--no-passphrase", "--dir", "other"]);
+    desk.fails(&["hub", "serve", "--listen", "127.0.0.1:0"], 2);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    desk.fails(&["hub", "serve", "--listen", &address, "--root", "keys"], 22);
+    let foreign = ["--root", "keys", "--fresh-key", "other/fresh.pem"];
+    desk.fails(&[&["hub", "serve", "--listen", "127.0.0.1:0"], &foreign[..]].concat(), 2);
+}
+
+#[test]
+fn versions_and_completions_are_for_programs() {
+    let desk = Desk::new();
+    let version = desk.json(&["version"]);
+    assert_eq!((&version["name"], &version["protocol"]), (&"kedgectl".into(), &1.into()));
+    assert!(desk.ok(&["completions", "bash"]).contains("kedgectl"));
+    assert_eq!(desk.run(&["no-such-command"]).status.code(), Some(2));
+}
