@@ -1,0 +1,16 @@
+//! What the end-to-end tests run on: hosts, engines, disks, and images made on this machine, for there is no registry
+//! to pull from.
+
+pub mod docker;
+pub mod host;
+pub mod hub;
+pub mod images;
+pub mod lines;
+pub mod names;
+pub mod need;
+pub mod outcome;
+pub mod own_engine;
+pub mod process;
+pub mod programs;
+pub mod scratch_disk;
+pub mod vendor;

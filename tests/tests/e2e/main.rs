@@ -1,0 +1,11 @@
+//! The whole thing on a real engine: bundles are built and signed by `kedgectl`, taken over the tether or from a file
+//! by `kedge`, and what runs in the end is asked by HTTP.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
+
+mod bad_input;
+mod crash;
+mod hello;
+mod neighbours;
+mod own_engine;
+mod stack;
+mod three_tier;
