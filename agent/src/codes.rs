@@ -50,6 +50,9 @@ kedge_bundle::codes! {
     /// There is no such service.
     NO_SERVICE = "KE-3016", exit 2, retry false,
         "The deployment has no service of this name", "Choose one of those that the message names";
+    /// The licence does not permit it.
+    LICENCE = "KE-3030", exit 16, retry true,
+        "The product's licence does not permit this", "Install a licence that does: `kedge licence install FILE`; what runs goes on";
 
     /// The hub cannot be reached.
     HUB_UNREACHABLE = "KE-5001", exit 40, retry true,

@@ -15,6 +15,9 @@ pub const SUSPECT: SignedDuration = SignedDuration::from_hours(24);
 /// How far a start may move [`Seen`] on the word of the wall clock alone: the host may have been off for as long.
 pub const JUMP: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// How far one document may move [`Seen`]: signed by somebody whose own clock may be wrong.
+pub const LEARN: SignedDuration = SignedDuration::from_hours(90 * 24);
+
 /// The last time seen: what is kept on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
@@ -60,7 +63,10 @@ impl Clocks {
     /// monotonic time since the start.
     pub fn learn(&mut self, moment: Timestamp, elapsed: SignedDuration) {
         let seen = self.seen(elapsed);
-        *self = Self { base: Seen { latest: seen.latest.max(moment) }, at: elapsed.max(self.at) };
+        *self = Self {
+            base: Seen { latest: seen.latest.max(moment.min(later(seen.latest, LEARN))) },
+            at: elapsed.max(self.at),
+        };
     }
 
     /// The last time seen, for the disk.
@@ -131,10 +137,16 @@ mod tests {
         let today = time("2026-06-10T00:00:00Z");
         let mut clocks = Clocks::start(None, Some(today), time("1970-01-01T00:10:00Z"));
         assert_eq!(clocks.read(time("1970-01-01T00:10:00Z"), days(0)).now, today, "no battery");
-        clocks.learn(today + days(400), days(1));
-        assert_eq!(clocks.read(today, days(3)).now, today + days(402));
+        clocks.learn(today + days(40), days(1));
+        assert_eq!(clocks.read(today, days(3)).now, today + days(42));
         clocks.learn(today, days(4));
-        assert_eq!(clocks.read(today, days(4)).now, today + days(403), "it never falls");
+        assert_eq!(clocks.read(today, days(4)).now, today + days(43), "it never falls");
+        clocks.learn(today + days(40_000), days(4));
+        assert_eq!(
+            clocks.read(today, days(4)).now,
+            today + days(43) + LEARN,
+            "a vendor's clock may be wrong too"
+        );
     }
 
     #[test]

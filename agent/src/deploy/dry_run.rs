@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::compile::{Order, compile_aside};
 use super::memory;
+use super::permission::permitted;
 use crate::engine::observe::observe;
 use crate::images::Loaded;
+use crate::licence;
 use crate::plan::{self, Policy};
 use crate::problem::Problem;
 use crate::store::DeploymentRecord;
@@ -32,15 +34,19 @@ pub async fn dry_run(
     let record = world.store.get::<DeploymentRecord>(name)?.unwrap_or_default();
     let mut parameters = record.parameters.clone();
     parameters.extend(given);
+    let (product, release) = (loaded.listing.product.clone(), loaded.digest.to_string());
+    let features = licence::features(world, &product)?;
     let order = Order {
         deployment: name.to_owned(),
         generation: record.newest + 1,
         parameters,
         loaded,
         store: info.store,
+        features,
         dry_run: true,
     };
     let compiled = compile_aside(world, order).await?;
+    permitted(world, &record, &product, &release, &compiled).await?;
     let failed = |e: crate::engine::Error| Problem::from_error(e.code(), &e);
     let observed = observe(&*world.engine, &compiled.desired.scope()).await.map_err(failed)?;
     let memory = memory::load(&world.store, name)?;

@@ -17,6 +17,7 @@ mod dry_run;
 pub mod files;
 pub mod machine;
 mod memory;
+mod permission;
 mod phases;
 mod ports;
 mod requests;

@@ -14,10 +14,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::codes::{self, Code, Coded};
 use crate::digest::Digest;
 use crate::envelope::Envelope;
 use crate::roles::{Role, Root, known_format, name, number, period, text, utc};
-use crate::verify::{Refusal, payload, signed};
+use crate::verify::{Refusal, open, payload, signed};
 
 pub use standing::{Restriction, Standing, Terms};
 
@@ -120,13 +121,12 @@ pub fn read(root: &Root, file: &[u8]) -> Result<Licence, Refusal> {
     Ok(licence)
 }
 
-/// What a licence file says whose signatures nobody has checked: for showing only.
+/// What a licence file says without looking at its signatures: for one that was accepted before, and for showing.
 ///
 /// # Errors
 /// [`Refusal::Malformed`], [`Refusal::PayloadType`] or [`Refusal::NewerFormat`].
-#[cfg(feature = "build")]
 pub fn unverified(file: &[u8]) -> Result<Licence, Refusal> {
-    let licence: Licence = payload(Role::Licence.into(), &crate::verify::open(Role::Licence, file)?.payload)?;
+    let licence: Licence = payload(Role::Licence.into(), &open(Role::Licence, file)?.payload)?;
     licence.check().map_err(|reason| Refusal::Malformed { document: Role::Licence.into(), reason })?;
     Ok(licence)
 }
@@ -183,6 +183,15 @@ pub enum Stale {
         /// The licence's.
         found: u64,
     },
+}
+
+impl Coded for Stale {
+    fn code(&self) -> Code {
+        match self {
+            Self::Older { .. } | Self::Epoch { .. } => codes::LICENCE_STALE,
+            Self::Conflict { .. } => codes::LICENCE_CONFLICT,
+        }
+    }
 }
 
 impl Accepted {

@@ -20,6 +20,39 @@ pub struct Terms {
     pub services: Option<Vec<String>>,
 }
 
+impl Terms {
+    /// Checks the rules that terms keep by themselves.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub fn check(&self) -> Result<(), String> {
+        if self.features.len() > MAX_FEATURES || self.services.as_ref().is_some_and(|all| all.len() > 512) {
+            return Err("licence: more features or services than anybody means".into());
+        }
+        for (feature, profile) in &self.features {
+            crate::roles::name("licence.features", feature)?;
+            crate::roles::text("licence.features", profile, 128)?;
+        }
+        Ok(())
+    }
+
+    /// The profiles that these features switch on.
+    #[must_use]
+    pub fn profiles(&self, features: &std::collections::BTreeSet<String>) -> Vec<String> {
+        let on = self.features.iter().filter(|(feature, _)| features.contains(*feature));
+        on.map(|(_, profile)| profile.clone()).collect()
+    }
+
+    /// Whether a service finds the licence at [`MOUNT`].
+    #[must_use]
+    pub fn delivers_to(&self, service: &str) -> bool {
+        self.services.as_ref().is_none_or(|named| named.iter().any(|one| one == service))
+    }
+}
+
+/// Most features that a product knows.
+const MAX_FEATURES: usize = 256;
+
 /// Folder inside of containers in which the licence, as it was signed, is the file `licence.json`.
 pub const MOUNT: &str = "/run/kedge/licence";
 
