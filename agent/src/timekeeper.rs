@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kedge_bundle::clock::{Clocks, Reading, Seen};
+use kedge_proto::v1;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -76,8 +77,9 @@ pub async fn keep(world: Arc<World>) {
                 "this host's clock is behind what is known: it is suspect"
             );
         }
-        let seconds = behind.map_or(0, |behind| u64::try_from(behind.as_secs()).unwrap_or_default());
-        world.board.host(|host| host.clock_behind_seconds = seconds);
+        let behind_seconds = behind.map_or(0, |behind| u64::try_from(behind.as_secs()).unwrap_or_default());
+        let clock = v1::Clock { suspect: behind.is_some(), behind_seconds };
+        world.board.host(|host| host.clock = Some(clock));
         if let Err(problem) = write(&world).await {
             tracing::warn!(%problem, "the last time seen could not be written");
         }

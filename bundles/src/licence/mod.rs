@@ -68,7 +68,7 @@ pub struct Licence {
 /// How much may be used; without a limit where nothing is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Hosts of a site. The hub counts them when they enrol; a host without a hub cannot.
+    /// Hosts of a site. Stated, not enforced: a host cannot count its neighbours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<u32>,
     /// Containers of a deployment that are there to stay; jobs do not count.
