@@ -13,6 +13,8 @@
 
 mod acceptance;
 pub mod compile;
+mod crashes;
+pub mod drift;
 pub mod files;
 pub mod machine;
 mod memory;

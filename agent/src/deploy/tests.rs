@@ -1,7 +1,9 @@
 //! The life of a deployment against the engine in memory: what a vendor and a customer would see.
 
+mod drift;
 mod licence;
 mod paused;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
