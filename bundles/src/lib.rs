@@ -11,7 +11,9 @@
 //!  licence, clock           what a customer may use, and until when
 //!  product, parameters      what a product asks for, and the answers
 //!  build ── assemble        (feature `build`) a folder to a bundle; only the vendor's binary has these
-//!    └── sign, keys         (feature `build`) signing, and private keys in files
+//!    └── sign               (feature `build`) signing: with keys in files or behind a command
+//!          ├── keys, command_signer
+//!          └── ceremony     (feature `build`) a new root, passed from hand to hand
 //!  testing                  (feature `build`, or tests) a vendor in memory
 //!  codes                    the catalogue of errors, for all crates
 //! ```
@@ -35,8 +37,12 @@ pub mod admission;
 pub mod assemble;
 #[cfg(feature = "build")]
 pub mod build;
+#[cfg(any(test, feature = "build"))]
+pub mod ceremony;
 pub mod clock;
 pub mod codes;
+#[cfg(any(test, feature = "build"))]
+pub mod command_signer;
 pub mod digest;
 pub mod envelope;
 pub mod json;

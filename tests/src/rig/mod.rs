@@ -14,3 +14,4 @@ pub mod process;
 pub mod programs;
 pub mod scratch_disk;
 pub mod vendor;
+pub mod witness;

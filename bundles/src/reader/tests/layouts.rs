@@ -27,7 +27,7 @@ fn index_of(bundle: &TestBundle) -> Index {
 #[test]
 fn indexes_that_break_the_layouts_rules_are_refused() {
     type Case = (&'static str, fn(&mut Index), &'static str);
-    let cases: [Case; 11] = [
+    let cases: [Case; 12] = [
         ("53 index inside an index", |i| i.manifests[0].media_type = media::INDEX.into(), "media type"),
         ("53 manifest elsewhere", |i| i.manifests[0].urls = vec!["https://example.com/".into()], "URL"),
         ("no product", |i| drop(i.manifests.pop()), "0 product manifests"),
@@ -38,6 +38,14 @@ fn indexes_that_break_the_layouts_rules_are_refused() {
         ("50 size lies, too large", |i| i.manifests[0].size += 1, "are listed"),
         ("50 size overflows", |i| i.manifests[0].size = u64::MAX, "more than"),
         ("51 blob that is not there", |i| i.manifests[0].digest = Digest::of(b"x"), "not listed"),
+        (
+            "53 another platform",
+            |i| {
+                let (architecture, os) = ("arm64".into(), "linux".into());
+                i.manifests[0].platform = Some(layout::Platform { architecture, os, variant: None });
+            },
+            "another platform",
+        ),
         ("53 product as image", |i| i.manifests[1].artifact_type = None, "0 product"),
     ];
     let vendor = Vendor::new("a");

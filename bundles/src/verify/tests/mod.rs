@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::admission::{Admission, AdmissionError};
-use crate::roles::{Audience, PublicKey, Release};
+use crate::roles::{Audience, MAX_FRESH_LIFE, PublicKey, Release};
 use crate::sign::{self, Signer};
 use crate::testing::{TestBundle, Vendor, key, now, sample};
 
@@ -169,6 +169,15 @@ fn malformed_documents_are_refused_before_anything_is_believed() {
         ("too deep", payload(&deep)),
         ("field missing", payload(r#"{"format":1}"#)),
         ("no format", payload("{}")),
+        ("number with a fraction", payload(r#"{"format":1.0}"#)),
+        ("number with an exponent", payload(r#"{"format":1e0}"#)),
+        ("negative number", payload(r#"{"format":-1}"#)),
+        ("number beyond 64 bits", payload(r#"{"format":18446744073709551617}"#)),
+        ("number as text", payload(r#"{"format":"1"}"#)),
+        ("bytes after the payload", payload(r#"{"format":1} x"#)),
+        ("envelope as a list", br#"["application/vnd.kedge.release.v1+json","e30=",[]]"#.to_vec()),
+        ("byte order mark", [b"\xef\xbb\xbf", good.release.as_slice()].concat()),
+        ("bytes after the envelope", [good.release.as_slice(), b"{}"].concat()),
     ] {
         let refusal = documents(&Documents { release, ..good.clone() }, &vendor.trust(), &vendor.context());
         assert!(
@@ -263,6 +272,12 @@ fn a_fresh_statement_is_held_to_its_rules() {
     assert!(matches!(refused(&vendor.fresh(now(), &[&five]), now()), Refusal::FreshRollback { .. }));
     let late = now() + SignedDuration::from_hours(72);
     assert!(matches!(refused(&vendor.fresh(now(), &[&six]), late), Refusal::FreshExpired { .. }));
+    for (life, good) in [(MAX_FRESH_LIFE, true), (MAX_FRESH_LIFE + SignedDuration::from_secs(1), false)] {
+        let statement = Fresh { format: 1, issued: now(), expires: now() + life, streams: vec![] };
+        let payload = serde_json::to_vec(&statement).unwrap();
+        let long = sign::envelope(Role::Fresh, payload, &[&vendor.fresh_key]).unwrap().encode();
+        assert_eq!(check(&trust, &long, now()).is_ok(), good, "{life:?}");
+    }
     let end = time("2028-01-01T00:00:00Z");
     let statement = vendor.fresh(end - SignedDuration::from_hours(1), &[&six]);
     assert!(matches!(refused(&statement, end), Refusal::RootExpired { version: 1, .. }));
