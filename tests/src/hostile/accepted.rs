@@ -45,7 +45,7 @@ pub(super) fn cases() -> Vec<Case> {
         },
         Case {
             number: "19",
-            name: "a release that was signed before the epoch, with the key it took away",
+            name: "a release by the key that the epoch took away",
             wanted: Some(codes::UNSIGNED),
             brought: Steps(|stage| {
                 stage.unchanged(|| stage.offer(&forward(&stage.vendor, MAX_NUMBER, 0).bytes()))

@@ -156,7 +156,7 @@ pub(super) fn cases() -> Vec<Case> {
             root["roles"]["root"]["threshold"] = (1_u64 << 32).into();
             rooted(v, root.to_string().as_bytes(), &[0, 1], &[])
         }),
-        case("release whose chain is longer than the one it was signed for", codes::ROOT_CHAIN, |v| {
+        case("chain longer than the one the release was signed for", codes::ROOT_CHAIN, |v| {
             let mut longer = v.clone();
             longer.rotate(&[], |_| {});
             let mut bundle = good(v);
@@ -233,8 +233,8 @@ fn tar_tricks() -> Vec<Case> {
                 bytes[at] = 1;
             })
         }),
-        case("zero block in the middle", codes::ARCHIVE, |v| inserted(v, "manifest.json", &[0; BLOCK])),
-        case("end of the archive, then the rest", codes::ARCHIVE, |v| {
+        case("zero block in the middle", codes::BLOBS, |v| inserted(v, "manifest.json", &[0; BLOCK])),
+        case("end of the archive, then the rest", codes::BLOBS, |v| {
             inserted(v, "manifest.json", &[0; 2 * BLOCK])
         }),
         case("gzip around the bundle", archive, |v| {

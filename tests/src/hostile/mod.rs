@@ -80,6 +80,7 @@ pub fn run(tell: &mut dyn FnMut(&Verdict)) -> Vec<Verdict> {
         tell(&verdict);
         verdicts.push(verdict);
     }
+    stage.inspect().unwrap_or_else(|why| panic!("after all of them: {why}"));
     verdicts
 }
 

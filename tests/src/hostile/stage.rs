@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{Brought, Case, Verdict};
 use crate::rig::docker::Docker;
 use crate::rig::host::Host;
+use crate::rig::lines::{Lines, PATIENCE};
 use crate::rig::names;
 use crate::rig::outcome::Outcome;
 use crate::rig::process::Guarded;
@@ -100,12 +101,14 @@ impl Stage {
         let mut command = self.host.kedge_command();
         command.args(["import", "-", "--root-sha256", &self.vendor.fingerprint().hex()]);
         command.args(["--deployment", &self.name]);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Guarded::spawn(&mut command).expect("kedge starts");
+        let said = Lines::follow(process.child().stderr.take().expect("a pipe"));
         let mut pipe = process.child().stdin.take().expect("a pipe");
         let before = self.audit().len();
         pipe.write_all(bundle).expect("it reads");
-        // The pipe is small: what it has taken of much is on its way.
+        // Its documents are verified by then, and content is coming.
+        said.wait_for(0, |line| line.contains("verifying")).unwrap_or_else(|why| panic!("{why}"));
         let status = process.kill().expect("it runs");
         drop(pipe);
         self.wait_for_audit(before);
@@ -193,17 +196,11 @@ impl Stage {
     /// What is not as it was.
     pub fn inspect(&self) -> Result<(), String> {
         let deployment = self.host.deployment(&self.name);
-        if deployment["active"]["seq"] != SEQ && deployment["active"]["version"] != format!("1.0.{SEQ}") {
+        if deployment["active"]["version"] != format!("1.0.{SEQ}") {
             return Err(format!("another release runs: {deployment}"));
         }
         let log = std::fs::File::open(self.audit_path()).map_err(|error| error.to_string())?;
         kedge::audit::verify(log).map(drop).map_err(|broken| format!("the audit log: {broken}"))
-    }
-
-    /// Ends the agent in order and starts it again.
-    pub fn restart(&mut self) {
-        self.host.stop_agent();
-        self.host.start_agent();
     }
 
     fn audit_path(&self) -> PathBuf {
@@ -217,7 +214,7 @@ impl Stage {
     }
 
     fn wait_for_audit(&self, before: usize) {
-        let deadline = std::time::Instant::now() + crate::rig::lines::PATIENCE;
+        let deadline = std::time::Instant::now() + PATIENCE;
         while self.audit().len() <= before && std::time::Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
         }

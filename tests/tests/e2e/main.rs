@@ -3,9 +3,11 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
 
 mod bad_input;
+mod ceremonies;
 mod crash;
 mod drift;
 mod hello;
+mod hostile;
 mod neighbours;
 mod operating;
 mod own_engine;

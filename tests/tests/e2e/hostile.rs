@@ -1,5 +1,4 @@
 //! The hostile bundles, all of them, on a real agent.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
 
 use kedge_tests::hostile;
 use kedge_tests::rig::need::{self, Need};
