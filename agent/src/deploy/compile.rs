@@ -11,6 +11,7 @@ use kedge_bundle::product::{Gate, Product};
 use kedge_compose::model::{MountKind, Project};
 use kedge_compose::{MemoryFiles, Options};
 
+use super::adoption::{self, AdoptionRecord};
 use super::files::{BundleFile, PROJECT_ROOT, Placer};
 use super::secrets::{Secrets, generate};
 use crate::codes;
@@ -61,6 +62,8 @@ struct Inputs<'a> {
     store: ImageStore,
     /// Deployment.
     deployment: &'a str,
+    /// Compose project and what was adopted.
+    adoption: &'a AdoptionRecord,
     /// The deployment's own folder.
     folder: PathBuf,
     /// Generation.
@@ -85,6 +88,8 @@ pub struct Order {
     pub store: ImageStore,
     /// Write nothing.
     pub dry_run: bool,
+    /// Compose project and what was adopted; `None`: as the store says.
+    pub adoption: Option<AdoptionRecord>,
 }
 
 /// [`compile`] on a thread where blocking is allowed.
@@ -94,11 +99,16 @@ pub struct Order {
 pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled, Problem> {
     let world = Arc::clone(world);
     let compiled = tokio::task::spawn_blocking(move || {
+        let adoption = match order.adoption {
+            Some(adoption) => adoption,
+            None => adoption::load(&world.store, &order.deployment)?,
+        };
         let inputs = Inputs {
             content: &world.content,
             rules: &world.rules,
             store: order.store,
             deployment: &order.deployment,
+            adoption: &adoption,
             folder: world.deployment_folder(&order.deployment),
             generation: order.generation,
             parameters: &order.parameters,
@@ -133,7 +143,7 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
     let product = &release.listing.product;
     let values = resolve(inputs, product)?;
     let bundle = bundle_files(inputs.content, release)?;
-    let (project, warnings) = load(inputs.deployment, product, &bundle, &values)?;
+    let (project, warnings) = load(inputs, product, &bundle, &values)?;
     let violations = guard::evaluate(inputs.rules, &project, PROJECT_ROOT);
     if !violations.is_empty() {
         return Err(Problem::new(&codes::GUARD, sentences(&violations)));
@@ -203,7 +213,7 @@ fn bundle_files(content: &Content, release: &Loaded) -> Result<BTreeMap<String, 
 
 /// Loads the compose project as the vendor wrote it, with this host's parameters as its environment.
 fn load(
-    deployment: &str,
+    inputs: &Inputs<'_>,
     product: &Product,
     bundle: &BTreeMap<String, BundleFile>,
     values: &Resolved,
@@ -213,12 +223,12 @@ fn load(
         files.insert(path, file.bytes.clone());
     }
     let mut environment = values.values.clone();
-    environment.insert("KEDGE_DEPLOYMENT".to_owned(), deployment.to_owned());
+    environment.insert("KEDGE_DEPLOYMENT".to_owned(), inputs.deployment.to_owned());
     environment.insert("KEDGE_VERSION".to_owned(), product.version.clone());
     let options = Options {
         files: product.compose.clone(),
         project_directory: PROJECT_ROOT.to_owned(),
-        project_name: Some(deployment.to_owned()),
+        project_name: Some(inputs.adoption.project.clone()),
         profiles: product.profiles.clone(),
         environment,
         env_files: product.env_files.clone(),
@@ -265,7 +275,9 @@ fn place(
         config_files: &config_files,
         labels: &BTreeMap::new(),
     };
-    Desired::compile(project, &placement)
+    let mut desired = Desired::compile(project, &placement)?;
+    desired.adopted = inputs.adoption.adopted.clone();
+    Ok(desired)
 }
 
 fn uses(project: &Project, reference: &str) -> bool {

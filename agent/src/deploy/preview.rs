@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use kedge_proto::local::v1::Diff;
 
-use super::compile::{Order, compile_aside};
+use super::adoption::{AdoptionRecord, left_behind};
+use super::compile::{Order, compile_aside, split_secrets};
 use super::secrets::Secrets;
 use super::{memory, status};
 use crate::engine::observe::observe;
@@ -25,6 +26,8 @@ pub struct Request {
     pub loaded: Loaded,
     /// Parameters given now, over those it has.
     pub given: BTreeMap<String, String>,
+    /// What would be adopted; `None`: what the store says.
+    pub adoption: Option<AdoptionRecord>,
 }
 
 /// What bringing the deployment to its active release would do.
@@ -46,8 +49,10 @@ pub async fn of_active(world: &Arc<World>, deployment: &str) -> Result<Diff, Pro
         loaded: release::load(&world.content, &release::parse_digest(&active.release.digest)?)?,
         store: engine_store(world)?,
         dry_run: true,
+        adoption: None,
     };
-    of_order(world, order, Some(active.release.clone()), active.release).await
+    let redactor = redactor(world, deployment)?;
+    of_order(world, order, redactor, (Some(active.release.clone()), active.release)).await
 }
 
 /// What installing a release would do. Writes nothing.
@@ -58,7 +63,9 @@ pub async fn of_release(world: &Arc<World>, request: Request) -> Result<Diff, Pr
     let name = request.deployment;
     let record = world.store.get::<DeploymentRecord>(&name)?.unwrap_or_default();
     let mut parameters = record.parameters.clone();
+    let (_, secrets) = split_secrets(&request.loaded.listing.product, request.given.clone());
     parameters.extend(request.given);
+    let redactor = redactor(world, &name)?.and(secrets.into_values());
     let active = generation(world, &record, record.active)?.map(|active| active.release);
     let to = release::reference(&request.loaded.release, &request.loaded.digest);
     let order = Order {
@@ -68,18 +75,18 @@ pub async fn of_release(world: &Arc<World>, request: Request) -> Result<Diff, Pr
         loaded: request.loaded,
         store: engine_store(world)?,
         dry_run: true,
+        adoption: request.adoption,
     };
-    of_order(world, order, active, to).await
+    of_order(world, order, redactor, (active, to)).await
 }
 
 async fn of_order(
     world: &Arc<World>,
     order: Order,
-    from: Option<ReleaseRef>,
-    to: ReleaseRef,
+    redactor: Redactor,
+    (from, to): (Option<ReleaseRef>, ReleaseRef),
 ) -> Result<Diff, Problem> {
     let name = order.deployment.clone();
-    let redactor = redactor(world, &name)?;
     let compiled = compile_aside(world, order).await?;
     let failed = |e: crate::engine::Error| Problem::from_error(e.code(), &e);
     let observed = observe(&*world.engine, &compiled.desired.scope()).await.map_err(failed)?;
@@ -87,6 +94,7 @@ async fn of_order(
     memory::learn(&mut memory, &compiled.desired, &observed);
     let plan = plan::plan(&compiled.desired, &observed, &memory, Policy::default());
     let mut diff = impact(&compiled.desired, &observed, &plan, &redactor);
+    diff.left_behind = left_behind(&compiled.desired, &observed);
     diff.notes.splice(0..0, compiled.warnings.iter().map(|warning| redactor.text(warning)));
     diff.changes |= from.as_ref().is_none_or(|from| from.digest != to.digest);
     diff.from = from.as_ref().map(status::release);
