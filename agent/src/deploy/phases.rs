@@ -215,7 +215,7 @@ impl Job {
         let compiled = self.compile(&loaded, &info, generation, false).await?;
         let _turn = self.turn.lock().await;
         self.load_images(&loaded, &compiled, &info).await?;
-        let policy = Policy { keep_superseded: self.record.active.is_some() };
+        let policy = Policy { keep_superseded: self.record.active.is_some(), ..Policy::default() };
         self.converge(&compiled.desired, policy).await
     }
 
@@ -255,7 +255,7 @@ impl Job {
         let _turn = self.turn.lock().await;
         self.say(format!("going back to {}", sentence(&generation.release)));
         self.load_images(&loaded, &compiled, &info).await?;
-        self.converge(&compiled.desired, Policy::default()).await?;
+        self.converge(&compiled.desired, Policy { going_back: true, ..Policy::default() }).await?;
         self.healthy(&compiled).await
     }
 
