@@ -175,7 +175,8 @@ async fn rejoin(
 ) -> Result<()> {
     let mut kept = endpoint.clone();
     if keep_address {
-        let seen = engine.inspect_container(id).await?.detail.and_then(|mut detail| detail.networks.remove(network));
+        let seen =
+            engine.inspect_container(id).await?.detail.and_then(|mut detail| detail.networks.remove(network));
         kept.ipv4_address = kept.ipv4_address.or(seen.and_then(|seen| seen.ip));
     }
     gone_is_fine(engine.disconnect(network, id).await)?;

@@ -7,9 +7,7 @@ use jiff::Timestamp;
 use kedge_compose::model::Healthcheck;
 use serde::Serialize;
 
-use super::spec::{
-    ContainerSpec, LABEL_DEPLOYMENT, LABEL_NUMBER, LABEL_PROJECT, LABEL_RANGE, LABEL_SERVICE,
-};
+use super::spec::{ContainerSpec, LABEL_DEPLOYMENT, LABEL_NUMBER, LABEL_PROJECT, LABEL_RANGE, LABEL_SERVICE};
 
 /// Which objects to list: those that carry every label and, where names are given, have one of the names exactly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -224,7 +224,8 @@ fn wanted_service(
         .map(|(on, how)| (on.clone(), how.clone()))
         .collect();
     let update = Rollout::from(service.update_config.as_ref());
-    let rollback = service.rollback_config.as_ref().map_or_else(|| update.clone(), |config| Some(config).into());
+    let rollback =
+        service.rollback_config.as_ref().map_or_else(|| update.clone(), |config| Some(config).into());
     WantedService { containers, depends_on, is_job, is_server, update, rollback }
 }
 

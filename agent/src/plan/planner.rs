@@ -11,7 +11,7 @@ use kedge_compose::model::{Condition, Dependency};
 use super::desired::{Desired, WantedService, is_owned};
 use super::matching::{self, Matching, is_done};
 use super::resources::whose;
-use super::rollout::{OnFailure, Rollout};
+use super::rollout::{OnFailure, Rollout, may_end};
 use super::step::{Action, Plan, Step, StepId, Target, Until, What};
 use super::{Memory, Observed, Policy};
 use crate::engine::types::{Container, Health, State};
@@ -223,8 +223,10 @@ impl<'a> Planner<'a> {
     /// Containers that are replaced while they run take turns, so that the others go on; all else happens at once.
     fn service(&mut self, name: &'a str, service: &'a WantedService) {
         let runs = |old: &&Container| matches!(old.state, State::Running | State::Restarting | State::Paused);
+        let wanted = |key: &str| self.desired.containers.get(key);
         let is_replaced = |key: &str| {
-            self.matching.places.get(key).is_some_and(|place| place.superseded.iter().any(|old| runs(old)))
+            wanted(key).is_some_and(|wanted| !may_end(service, wanted))
+                && self.matching.places.get(key).is_some_and(|place| place.superseded.iter().any(&runs))
         };
         let (replaced, others): (Vec<&String>, Vec<&String>) =
             service.containers.iter().partition(|key| is_replaced(key));
@@ -249,8 +251,7 @@ impl<'a> Planner<'a> {
         let wanted = batch.iter().filter_map(|key| self.desired.containers.get(*key));
         let proof = wanted.map(|wanted| rollout.proof(wanted)).max().unwrap_or_default();
         let containers = batch.iter().filter_map(|key| self.targets.get(key.as_str()).cloned()).collect();
-        let until = if service.is_job { Until::Completed } else { Until::Healthy };
-        let action = Action::Wait { containers, until, stays: proof + rollout.delay };
+        let action = Action::Wait { containers, until: Until::Healthy, stays: proof + rollout.delay };
         let started = self.started.get(name).cloned().unwrap_or_default();
         let step = [self.push(action, Some(name), "the next one follows when it is well", started)].into();
         match rollout.on_failure {

@@ -125,13 +125,18 @@ pub(super) fn choose(
     }
 }
 
+/// Whether a clean end is no failure: it is a job, or nobody relies on it.
+pub(super) fn may_end(service: &WantedService, wanted: &Wanted) -> bool {
+    service.is_job || !service.is_server && !wanted.engine_restarts(0)
+}
+
 /// Why two of this cannot be there at once.
 fn impossible(service: &WantedService, wanted: &Wanted, around: Circumstances) -> Option<String> {
     let spec = &wanted.spec;
     let fixed_port = spec.ports.iter().find(|port| port.published.parse::<u16>().is_ok_and(|port| port > 0));
     let mut attachments = spec.endpoints.values();
-    if service.is_job {
-        Some("it is a job".to_owned())
+    if may_end(service, wanted) {
+        Some("it may end by itself, so that nothing tells whether it got well".to_owned())
     } else if let Some(port) = fixed_port {
         Some(format!("port {} of this host can be one container's only", port.published))
     } else if spec.mac_address.is_some()
@@ -161,7 +166,8 @@ fn unwise(wanted: &Wanted, old: &Container, around: Circumstances) -> Option<Str
         Some("it publishes ports on this host".to_owned())
     } else if let Some(mount) = spec.mounts.iter().find(|mount| is_written_by_both(mount, mounts)) {
         Some(format!("both would write to {}", mount.target))
-    } else if !wanted.image.volumes.is_empty() || spec.volumes_from.iter().any(|from| !from.ends_with(":ro")) {
+    } else if !wanted.image.volumes.is_empty() || spec.volumes_from.iter().any(|from| !from.ends_with(":ro"))
+    {
         Some("both would write to its volumes".to_owned())
     } else if !spec.devices.is_empty() || !spec.device_requests.is_empty() {
         Some("it uses devices".to_owned())
@@ -177,7 +183,8 @@ fn unwise(wanted: &Wanted, old: &Container, around: Circumstances) -> Option<Str
 /// Whether what the new container may write to is mounted in the old one too. An anonymous volume is handed on.
 fn is_written_by_both(mount: &Mount, old: &[MountPoint]) -> bool {
     let within = |path: &str, folder: &str| {
-        path.strip_prefix(folder.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        path.strip_prefix(folder.trim_end_matches('/'))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     match (mount.kind, &mount.source) {
         _ if mount.read_only => false,

@@ -45,7 +45,10 @@ fn assert_plan_with(
         assert!(needs(&plan, after.id, before.id), "`{}` should need `{}`", pair[1], pair[0]);
     }
     for step in &plan.steps {
-        assert!(step.needs.union(&step.after).all(|need| *need < step.id), "what a step needs stands before it");
+        assert!(
+            step.needs.union(&step.after).all(|need| *need < step.id),
+            "what a step needs stands before it"
+        );
         assert!(!step.reason.is_empty());
     }
     plan

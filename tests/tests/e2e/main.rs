@@ -9,3 +9,4 @@ mod neighbours;
 mod own_engine;
 mod stack;
 mod three_tier;
+mod updates;

@@ -55,13 +55,7 @@ pub(super) fn decide(
 
 impl<'a> Planner<'a> {
     /// Plans everything for one wanted container.
-    pub(super) fn container(
-        &mut self,
-        name: &'a str,
-        service: &'a WantedService,
-        key: &'a str,
-        turn: &Turn,
-    ) {
+    pub(super) fn container(&mut self, name: &'a str, service: &'a WantedService, key: &'a str, turn: &Turn) {
         let (Some(wanted), Some(place)) =
             (self.desired.containers.get(key), self.matching.places.remove(key))
         else {
@@ -71,7 +65,8 @@ impl<'a> Planner<'a> {
             Some((current, differences)) => {
                 match self.start_first(service, key, wanted, &place.superseded) {
                     Some(old) => {
-                        for idle in place.superseded.iter().filter(|one| !old.iter().any(|o| o.id == one.id)) {
+                        for idle in place.superseded.iter().filter(|one| !old.iter().any(|o| o.id == one.id))
+                        {
                             self.dispose(idle, BTreeSet::new(), "another one takes its place");
                         }
                         let (new, why) = (Some((current, &differences)), replaced_by(current));

@@ -30,9 +30,9 @@ use crate::plan::differ::Differences;
 use crate::plan::rollout::{Circumstances, Order, choose};
 use crate::plan::step::{Action, StepId, Target, Until};
 
-/// Time between the loss of a container's names and its end. Whoever has looked up its address just before is let in: a
-/// connection that meets the moment of rejoining is begun again by TCP one second later.
-const DRAIN: Duration = Duration::from_secs(2);
+/// Time between the loss of a container's names and its end. Whoever has looked up its address just before is let in: those who
+/// remember it for a second, and a connection that met the moment of rejoining, which TCP begins again one second later.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// A place whose container is to be replaced while it serves.
 pub(super) struct Handover<'a, 'b> {
@@ -76,7 +76,11 @@ impl<'a> Planner<'a> {
     ) -> Option<Vec<&'a Container>> {
         let old: Vec<&Container> = superseded.iter().filter(|old| serves(old, wanted)).copied().collect();
         let around = Circumstances {
-            is_joined: self.desired.containers.values().any(|other| other.spec.joins().any(|joined| joined == key)),
+            is_joined: self
+                .desired
+                .containers
+                .values()
+                .any(|other| other.spec.joins().any(|joined| joined == key)),
             keeps_addresses: wanted.spec.endpoints.keys().all(|network| self.keeps_addresses(network)),
         };
         let rollout = self.rollout(service);
@@ -134,7 +138,8 @@ impl<'a> Planner<'a> {
                 let mut needs = self.needs_of_making(wanted);
                 needs.extend(&place.free);
                 let carry = carried(wanted, &place.old);
-                let action = Action::CreateContainer { name: created_as.clone(), spec: Arc::new(spec), carry };
+                let action =
+                    Action::CreateContainer { name: created_as.clone(), spec: Arc::new(spec), carry };
                 let created = self.push(action, Some(name), place.why, needs);
                 (Target { name: created_as, id: None }, Run::Start("it is new"), BTreeSet::from([created]))
             }
@@ -205,7 +210,8 @@ impl<'a> Planner<'a> {
             wanted.spec.endpoints.iter().filter(|(network, endpoint)| !has_all(network, endpoint)).collect();
         let mut chain = running;
         if !lacking.is_empty() {
-            let well = self.push(wait(target, proof), Some(name), "it must be well before it is known", chain);
+            let well =
+                self.push(wait(target, proof), Some(name), "it must be well before it is known", chain);
             chain = [well].into();
         }
         for (network, endpoint) in lacking {
@@ -238,7 +244,12 @@ impl<'a> Planner<'a> {
 }
 
 fn rejoin(container: Target, network: &str, endpoint: &Attachment, keep_address: bool) -> Action {
-    Action::Rejoin { container, network: network.to_owned(), endpoint: Box::new(endpoint.clone()), keep_address }
+    Action::Rejoin {
+        container,
+        network: network.to_owned(),
+        endpoint: Box::new(endpoint.clone()),
+        keep_address,
+    }
 }
 
 fn wait(target: &Target, stays: Duration) -> Action {

@@ -32,7 +32,7 @@ fn asks_for(order: &'static str) -> impl FnOnce(&mut kedge_compose::model::Servi
 const WHOLE: &str = "create p-web-1.next < start p-web-1.next < wait until p-web-1.next healthy
     < give p-web-1.next its names in p_default < wait until p-web-1.next healthy
     < rename p-web-1 to p-web-1.kept-id-p-web < rename p-web-1.next to p-web-1 < take the names of p-web-1 in p_default away
-    < wait until p-web-1.next healthy for 2s < stop p-web-1 < remove p-web-1";
+    < wait until p-web-1.next healthy for 3s < stop p-web-1 < remove p-web-1";
 
 /// As [`assert_plan`], for plans that wait for one container twice.
 #[track_caller]
@@ -129,7 +129,7 @@ fn it_goes_on_from_wherever_it_was_interrupted() {
         with_names(new);
     });
     let after = "rename p-web-1.next to p-web-1 < take the names of p-web-1.kept-id-p-web in p_default away
-        < wait until p-web-1.next healthy for 2s < stop p-web-1.kept-id-p-web < remove p-web-1.kept-id-p-web";
+        < wait until p-web-1.next healthy for 3s < stop p-web-1.kept-id-p-web < remove p-web-1.kept-id-p-web";
     assert_lines(&newer, &observed, Policy::default(), &format!("wait until p-web-1.next healthy < {after}"));
     // The new one has taken it.
     let observed = beside(&old, &newer, |old, new| {
@@ -137,7 +137,7 @@ fn it_goes_on_from_wherever_it_was_interrupted() {
         with_names(new);
     });
     let after = "wait until p-web-1 healthy < take the names of p-web-1.kept-id-p-web in p_default away
-        < wait until p-web-1 healthy for 2s < stop p-web-1.kept-id-p-web < remove p-web-1.kept-id-p-web";
+        < wait until p-web-1 healthy for 3s < stop p-web-1.kept-id-p-web < remove p-web-1.kept-id-p-web";
     assert_lines(&newer, &observed, Policy::default(), after);
     // The old one has no names.
     let observed = beside(&old, &newer, |old, new| {
@@ -184,7 +184,7 @@ fn going_back_is_a_start_of_what_was_kept_and_the_same_way() {
         "start p-web-1.kept-id-p-web < wait until p-web-1.kept-id-p-web healthy
             < give p-web-1.kept-id-p-web its names in p_default < wait until p-web-1.kept-id-p-web healthy
             < rename p-web-1 to p-web-1.kept-id-new < rename p-web-1.kept-id-p-web to p-web-1
-            < take the names of p-web-1 in p_default away < wait until p-web-1.kept-id-p-web healthy for 2s
+            < take the names of p-web-1 in p_default away < wait until p-web-1.kept-id-p-web healthy for 3s
             < stop p-web-1 < remove p-web-1",
     );
 }
@@ -203,7 +203,7 @@ fn one_that_does_not_serve_is_replaced_without_ceremony() {
 
 #[test]
 fn without_a_health_check_it_has_to_run_for_a_while() {
-    let old = Stack::of(&["web"]);
+    let old = Stack::of(&["web"]).restart("web", kedge_compose::model::Restart::Always);
     let lines = lines(&old.clone().image("web", "app:2"), &serving(&old), Policy::default());
     assert!(lines.contains(&"wait until p-web-1.next healthy for 2s".to_owned()), "{lines:?}");
 }
@@ -246,8 +246,18 @@ fn two_at_once_are_avoided_where_something_speaks_against_it() {
         ("a bind that both write to", false, true, Box::new(move |s| s.edit("web", mount(bind(false))))),
         ("a volume that both write to", false, true, Box::new(|s| s.volume("web", "data"))),
         ("an anonymous volume", false, true, Box::new(move |s| s.edit("web", mount(anonymous.clone())))),
-        ("a port of the engine's choice", false, true, Box::new(move |s| s.edit("web", |w| w.ports = vec![port("")]))),
-        ("a range of ports", false, true, Box::new(move |s| s.edit("web", |w| w.ports = vec![port("90-99")]))),
+        (
+            "a port of the engine's choice",
+            false,
+            true,
+            Box::new(move |s| s.edit("web", |w| w.ports = vec![port("")])),
+        ),
+        (
+            "a range of ports",
+            false,
+            true,
+            Box::new(move |s| s.edit("web", |w| w.ports = vec![port("90-99")])),
+        ),
         ("a fixed port", false, false, Box::new(|s| s.port("web", "80"))),
         ("a fixed name", false, true, Box::new(|s| s.edit("web", |w| w.container_name = Some("one".into())))),
         (
@@ -256,7 +266,12 @@ fn two_at_once_are_avoided_where_something_speaks_against_it() {
             false,
             Box::new(move |s| s.edit("web", |w| w.networks = [("default".into(), fixed.clone())].into())),
         ),
-        ("a fixed MAC address", false, false, Box::new(|s| s.edit("web", |w| w.mac_address = Some("02:1".into())))),
+        (
+            "a fixed MAC address",
+            false,
+            false,
+            Box::new(|s| s.edit("web", |w| w.mac_address = Some("02:1".into()))),
+        ),
         ("a device", false, true, Box::new(|s| s.edit("web", |w| w.devices = vec![Default::default()]))),
         ("links", false, false, Box::new(|s| s.with("db").edit("web", |w| w.links = vec!["db".into()]))),
         (
@@ -270,12 +285,7 @@ fn two_at_once_are_avoided_where_something_speaks_against_it() {
                 })
             }),
         ),
-        (
-            "no network",
-            false,
-            false,
-            Box::new(|s| s.edit("web", |w| w.networks.clear())),
-        ),
+        ("no network", false, false, Box::new(|s| s.edit("web", |w| w.networks.clear()))),
     ];
     for (what, by_default, when_asked, change) in cases {
         let (old, newer) = (change(web()), change(newer()));
@@ -298,7 +308,10 @@ fn where_no_address_can_be_kept_start_first_has_to_be_asked_for() {
     assert!(lines(&newer())[1].starts_with("stop"));
     let asked = lines(&newer().edit("web", asks_for("start-first")));
     assert!(asked[1].starts_with("start"));
-    assert!(!asked.iter().any(|line| line.starts_with("take the names")), "it would cut connections off: {asked:?}");
+    assert!(
+        !asked.iter().any(|line| line.starts_with("take the names")),
+        "it would cut connections off: {asked:?}"
+    );
     drop(old);
 }
 
@@ -309,7 +322,7 @@ fn a_volume_that_only_the_new_one_has_is_written_by_one() {
 
 #[test]
 fn what_depends_on_it_waits_until_it_has_taken_over() {
-    let old = Stack::of(&["api", "web>api"]);
+    let old = Stack::of(&["api", "web>api"]).restart("web", kedge_compose::model::Restart::Always);
     let newer = old.clone().image("api", "app:2").image("web", "app:2");
     let plan = plan(&newer.desired(), &serving(&old), &Memory::default(), Policy::default());
     let id = |line: &str| plan.steps.iter().find(|step| step.action.to_string() == line).unwrap().id;
@@ -361,7 +374,11 @@ fn parallelism_says_how_many_at_once() {
         let plan = plan(&newer.desired(), &serving(&old), &Memory::default(), Policy::default());
         let id = |line: &str| plan.steps.iter().find(|step| step.action.to_string() == line).unwrap().id;
         assert_eq!(!needs(&plan, id("stop p-web-2"), id("start p-web-1.next")), together, "{parallelism}");
-        assert_eq!(needs(&plan, id("stop p-web-3"), id("start p-web-1.next")), parallelism != 0, "{parallelism}");
+        assert_eq!(
+            needs(&plan, id("stop p-web-3"), id("start p-web-1.next")),
+            parallelism != 0,
+            "{parallelism}"
+        );
     }
 }
 
@@ -382,7 +399,8 @@ fn with_continue_the_next_one_follows_though_one_failed() {
 
 #[test]
 fn going_back_follows_rollback_config() {
-    let config = |parallelism| Some(UpdateConfig { parallelism: Some(parallelism), ..UpdateConfig::default() });
+    let config =
+        |parallelism| Some(UpdateConfig { parallelism: Some(parallelism), ..UpdateConfig::default() });
     let old = web().replicas("web", 2).edit("web", |web| {
         web.update_config = config(1);
         web.rollback_config = config(0);
@@ -398,10 +416,12 @@ fn going_back_follows_rollback_config() {
 
 #[test]
 fn a_slow_sibling_delays_nobody() {
-    let old = Stack::of(&["slow", "fast"]);
+    let old = Stack::of(&["slow", "fast", "user>slow>fast"]);
     let newer = old.clone().image("slow", "app:2").image("fast", "app:2");
     let plan = plan(&newer.desired(), &serving(&old), &Memory::default(), Policy::default());
-    for (slow, fast) in [("stop p-slow-1", "stop p-fast-1"), ("start p-slow-1.next", "rename p-fast-1.next to p-fast-1")] {
+    for (slow, fast) in
+        [("stop p-slow-1", "stop p-fast-1"), ("start p-slow-1.next", "rename p-fast-1.next to p-fast-1")]
+    {
         assert_unrelated(&plan, slow, fast);
     }
 }
@@ -412,7 +432,10 @@ fn starts_that_take_a_port_from_a_range_go_one_after_the_other() {
     let plan = plan(&stack.desired(), &Observed::default(), &Memory::default(), Policy::default());
     let step = |line: &str| plan.steps.iter().find(|step| step.action.to_string() == line).unwrap();
     assert!(step("start p-b-1").after.contains(&step("start p-a-1").id));
-    assert!(!step("start p-b-1").needs.contains(&step("start p-a-1").id), "a failure is no reason not to start");
+    assert!(
+        !step("start p-b-1").needs.contains(&step("start p-a-1").id),
+        "a failure is no reason not to start"
+    );
     assert_unrelated(&plan, "start p-a-1", "start p-c-1");
 }
 

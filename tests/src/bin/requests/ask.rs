@@ -4,7 +4,6 @@
 //! library's users, curl and most languages' HTTP clients do; that is no retry, since no request was sent yet. The
 //! other knows only the first address.
 
-use std::collections::BTreeMap;
 use std::io::{self, Error};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,6 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+
+use kedge_tests::rig::requests::Told;
 
 use crate::PORT;
 use crate::resolve::resolve;
@@ -29,28 +30,12 @@ enum Kind {
     First,
 }
 
-/// What became of the requests of one kind.
-#[derive(Debug, Default, serde::Serialize)]
-struct Told {
-    /// `all` or `first`.
-    kind: String,
-    sent: u64,
-    lost: u64,
-    /// Why, and how often.
-    reasons: BTreeMap<String, u64>,
-    /// Longest time between two good answers.
-    gap_ms: u128,
-    /// Slowest good answer.
-    slowest_ms: u128,
-    /// Answers by edition.
-    editions: BTreeMap<String, u64>,
-}
-
 pub(crate) async fn ask(name: &str) -> io::Result<()> {
     let mut end = signal(SignalKind::terminate())?;
     println!("asking {name}");
     let stop = tokio::sync::watch::Sender::new(false);
-    let all = [Kind::All, Kind::First].map(|kind| tokio::spawn(of_kind(kind, name.to_owned(), stop.subscribe())));
+    let all =
+        [Kind::All, Kind::First].map(|kind| tokio::spawn(of_kind(kind, name.to_owned(), stop.subscribe())));
     end.recv().await;
     stop.send_replace(true);
     for told in all {
@@ -82,9 +67,9 @@ async fn of_kind(kind: Kind, name: String, stop: tokio::sync::watch::Receiver<bo
         told.sent += 1;
         match answer {
             Ok(edition) => {
-                told.gap_ms = told.gap_ms.max(last.elapsed().as_millis());
+                told.gap_ms = told.gap_ms.max(millis(last.elapsed()));
                 last = Instant::now();
-                told.slowest_ms = told.slowest_ms.max(took.as_millis());
+                told.slowest_ms = told.slowest_ms.max(millis(took));
                 *told.editions.entry(edition).or_default() += 1;
             }
             Err(error) => {
@@ -94,6 +79,10 @@ async fn of_kind(kind: Kind, name: String, stop: tokio::sync::watch::Receiver<bo
         }
     }
     told
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One request: resolved, connected, sent, answered.

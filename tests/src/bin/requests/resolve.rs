@@ -12,7 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// IPv4 addresses of a name.
 pub(crate) async fn resolve(name: &str) -> io::Result<Vec<Ipv4Addr>> {
     let text = std::fs::read_to_string("/etc/resolv.conf")?;
-    let server = text.lines().find_map(|line| line.strip_prefix("nameserver ")?.trim().parse::<IpAddr>().ok());
+    let server =
+        text.lines().find_map(|line| line.strip_prefix("nameserver ")?.trim().parse::<IpAddr>().ok());
     let server = SocketAddr::new(server.ok_or_else(|| Error::other("no name server"))?, 53);
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     socket.connect(server).await?;
@@ -25,7 +26,8 @@ pub(crate) async fn resolve(name: &str) -> io::Result<Vec<Ipv4Addr>> {
             .map_err(|_| Error::other("the name server does not answer"))??;
         let answer = answer.get(..length).unwrap_or_default();
         if answer.starts_with(&id.to_be_bytes()) {
-            let found = addresses(answer).ok_or_else(|| Error::other("a broken answer of the name server"))?;
+            let found =
+                addresses(answer).ok_or_else(|| Error::other("a broken answer of the name server"))?;
             return if found.is_empty() { Err(Error::other("no such name")) } else { Ok(found) };
         }
     }

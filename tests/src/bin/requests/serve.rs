@@ -53,7 +53,8 @@ async fn answer(mut stream: TcpStream, edition: String, ready_at: tokio::time::I
     tokio::time::sleep(WORK).await;
     let status = if ready { "200 OK" } else { "503 Service Unavailable" };
     let length = edition.len();
-    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{edition}");
+    let answer =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{edition}");
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
