@@ -125,11 +125,17 @@ fn deployment(deployment: &v1::DeploymentStatus, style: Style) -> String {
     let mut text = headline(deployment, style);
     text.push_str(&services(&deployment.services, style));
     let mut notes = Grid::default();
+    if let Some(pause) = &deployment.pause {
+        notes.row([Cell::new("paused", Paint::Warn), paused_line(pause, style.now).into()]);
+    }
     if let Some(operation) = &deployment.operation {
         notes.row([Cell::new("now", Paint::Warn), operation_line(deployment.phase, operation).into()]);
     }
     if let Some(problem) = &deployment.last_problem {
         problem_rows(&mut notes, "problem", problem);
+    }
+    if let Some(drift) = &deployment.last_drift {
+        notes.row([Cell::new("drift", Paint::Dim), drift_line(drift, style.now).into()]);
     }
     for refused in &deployment.refused {
         let release = refused.release.as_ref().map(say::release).unwrap_or_default();
@@ -188,6 +194,11 @@ fn services(services: &[v1::ServiceStatus], style: Style) -> String {
         ]);
     }
     let mut text = grid.render(2, style.width, style.colour);
+    for (service, crash) in services.iter().filter_map(|s| Some((s, s.crash_loop.as_ref()?))) {
+        for part in wrap(&crash_line(service, crash), style.width.saturating_sub(4)) {
+            text.push_str(&format!("    {}\n", Paint::Bad.on(part, style.colour)));
+        }
+    }
     // Why a service is not well goes below: inside the table it would push the columns off the screen.
     for service in services.iter().filter(|s| !s.message.is_empty() && !is_well(s.health)) {
         let line = format!("{}: {}", say::clean(&service.name), say::clean(&service.message));
@@ -196,6 +207,28 @@ fn services(services: &[v1::ServiceStatus], style: Style) -> String {
         }
     }
     text
+}
+
+fn drift_line(drift: &v1::Drift, now: Timestamp) -> String {
+    let what = say::clean(&drift.what.join("; ")).into_owned();
+    format!("{} ago, {}: {what}", say::age(&drift.at, now), say::clean(&drift.outcome))
+}
+
+fn crash_line(service: &v1::ServiceStatus, crash: &v1::CrashLoop) -> String {
+    let name = say::clean(&service.name);
+    let mut line = format!("{name} keeps ending: {} times, exit code {}", crash.count, crash.exit_code);
+    if !crash.output.is_empty() {
+        line.push_str(&format!("; it said last: {}", say::clean(&crash.output.join(" | "))));
+    }
+    line
+}
+
+fn paused_line(pause: &v1::Pause, now: Timestamp) -> String {
+    let mut line = format!("by {} {} ago", say::clean(&pause.by), say::age(&pause.at, now));
+    if !pause.reason.is_empty() {
+        line.push_str(&format!(": {}", say::clean(&pause.reason)));
+    }
+    line
 }
 
 fn operation_line(phase: i32, operation: &v1::Operation) -> String {
@@ -283,8 +316,14 @@ fn facts(status: &v1::HostStatus, at: Timestamp) -> Vec<String> {
         let name = say::clean(&deployment.name);
         let health = health_name(deployment.health);
         facts.push(format!("{name}: {}, {}, {health}", running(deployment), say::phase(deployment.phase)));
+        if let Some(pause) = &deployment.pause {
+            facts.push(format!("{name}: paused by {}: {}", say::clean(&pause.by), say::clean(&pause.reason)));
+        }
         if let Some(problem) = &deployment.last_problem {
             facts.push(format!("{name}: {} [{}]", say::clean(&problem.message), say::clean(&problem.code)));
+        }
+        if let Some(drift) = &deployment.last_drift {
+            facts.push(format!("{name}: drift {}: {}", drift.outcome, say::clean(&drift.what.join("; "))));
         }
         for service in &deployment.services {
             let (service_name, state) = (say::clean(&service.name), say::clean(&service.state));

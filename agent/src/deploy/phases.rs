@@ -11,6 +11,7 @@ use super::acceptance::{audit_refusal, room, take_in};
 use super::compile::{Compiled, Order, compile_aside, split_secrets};
 use super::memory;
 use super::ports;
+use super::preview::redactor;
 use super::secrets::Secrets;
 use super::status::{Course, sentence};
 use crate::apply::{self, Failure};
@@ -358,7 +359,7 @@ impl Job {
                 apply::apply(&world.engine, &world.events, &plan, options, &cancel, &mut progress).await;
             let failures: Vec<&Failure> = outcome.failures().collect();
             if !failures.is_empty() {
-                return Err(failed_by(&failures));
+                return Err(self.failed_by(&failures));
             }
         }
         let what = last.unwrap_or_default();
@@ -378,16 +379,28 @@ impl Job {
                 }
                 Ok(())
             }
-            Err(failures) => Err(failed_by(&failures.iter().collect::<Vec<_>>())),
+            Err(failures) => Err(self.failed_by(&failures.iter().collect::<Vec<_>>())),
         }
     }
-}
 
-/// The problem of what failed; it is passing only if all of it is.
-fn failed_by(failures: &[&Failure]) -> Failed {
-    let engine_away = failures.iter().any(|failure| failure.is_engine_away());
-    let message = failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let lasting = failures.iter().find(|failure| !failure.code().retry);
-    let code = lasting.or(failures.first()).map_or(&codes::APPLY, |failure| failure.code());
-    Failed { problem: Problem::new(code, message), passing: engine_away || lasting.is_none(), engine_away }
+    /// The problem of what failed; it is passing only if all of it is. What containers said last is in it as far as the
+    /// customer's rules let it be told, without secrets.
+    fn failed_by(&self, failures: &[&Failure]) -> Failed {
+        let redactor = redactor(&self.world, &self.record.name).ok();
+        let quotes = redactor.is_some() && self.world.rules.reports.log_lines > 0;
+        let sentence = |failure: &&Failure| {
+            let silent = Failure { output: Vec::new(), ..Failure::clone(failure) };
+            if quotes { failure.to_string() } else { silent.to_string() }
+        };
+        let message = failures.iter().map(sentence).collect::<Vec<_>>().join("; ");
+        let message = redactor.map_or(message.clone(), |redactor| redactor.text(&message));
+        let engine_away = failures.iter().any(|failure| failure.is_engine_away());
+        let lasting = failures.iter().find(|failure| !failure.code().retry);
+        let code = lasting.or(failures.first()).map_or(&codes::APPLY, |failure| failure.code());
+        Failed {
+            problem: Problem::new(code, message),
+            passing: engine_away || lasting.is_none(),
+            engine_away,
+        }
+    }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod builders;
 mod differences;
 mod handover;
+mod impact;
 mod lifecycle;
 mod names;
 mod updates;

@@ -4,8 +4,10 @@
 
 mod bad_input;
 mod crash;
+mod drift;
 mod hello;
 mod neighbours;
+mod operating;
 mod own_engine;
 mod stack;
 mod three_tier;

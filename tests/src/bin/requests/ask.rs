@@ -46,7 +46,7 @@ pub(crate) async fn ask(name: &str) -> io::Result<()> {
 }
 
 async fn of_kind(kind: Kind, name: String, stop: tokio::sync::watch::Receiver<bool>) -> Told {
-    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(64);
     let mut workers = JoinSet::new();
     for _ in 0..WORKERS {
         let (name, stop, sender) = (name.clone(), stop.clone(), sender.clone());
@@ -55,7 +55,7 @@ async fn of_kind(kind: Kind, name: String, stop: tokio::sync::watch::Receiver<bo
                 let began = Instant::now();
                 let answer = tokio::time::timeout(PATIENCE.1, once(kind, &name)).await;
                 let answer = answer.unwrap_or_else(|_| Err(Error::other("no answer in time")));
-                let _ = sender.send((began.elapsed(), answer));
+                let _ = sender.send((began.elapsed(), answer)).await;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
