@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::acceptance::{audit_refusal, room, take_in};
 use super::compile::{Compiled, Order, compile_aside, split_secrets};
 use super::memory;
+use super::permission::permitted;
 use super::ports;
 use super::preview::redactor;
 use super::secrets::Secrets;
@@ -20,6 +21,7 @@ use crate::engine::observe::observe;
 use crate::engine::types::{EngineInfo, Filter};
 use crate::images::intake::{self, OnBytes, Room};
 use crate::images::{Loaded, load, release};
+use crate::licence;
 use crate::plan::{self, Desired, Policy};
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, GenerationRecord, OperationRecord, generation_key};
@@ -129,7 +131,7 @@ impl Job {
             product: Some(&target.product),
             stream: Some(&target.stream),
             fresh: fresh.as_ref(),
-            ..Context::at(self.world.clock.now())
+            ..Context::at(self.world.time.now())
         };
         let on_bytes = self.on_bytes(format!("fetching {}", sentence(target)));
         let room = room(&self.world);
@@ -193,6 +195,8 @@ impl Job {
         for warning in &compiled.warnings {
             tracing::warn!(deployment = self.record.name, "{warning}");
         }
+        let (product, target) = (&loaded.listing.product, &self.operation.target.digest);
+        permitted(&self.world, &self.record, product, target, &compiled).await?;
         let observed = observe(&*self.world.engine, &compiled.desired.scope()).await?;
         let ours = self.world.engine.list_containers(&Filter::deployment(&self.record.name)).await?;
         let taken = ports::taken(&compiled.ports, &ours.iter().collect::<Vec<_>>());
@@ -286,12 +290,19 @@ impl Job {
         generation: u64,
         dry_run: bool,
     ) -> Result<Compiled, Failed> {
+        let made =
+            self.world.store.get::<GenerationRecord>(&generation_key(&self.record.name, generation))?;
+        let features = match made {
+            Some(made) => made.features,
+            None => licence::features(&self.world, &loaded.listing.product)?,
+        };
         let order = Order {
             deployment: self.record.name.clone(),
             generation,
             parameters: self.operation.parameters.clone(),
             loaded: loaded.clone(),
             store: info.store,
+            features,
             dry_run,
         };
         Ok(compile_aside(&self.world, order).await?)
