@@ -70,6 +70,10 @@ fn host(status: &v1::HostStatus, style: Style) -> String {
         let paint = if low { Paint::Warn } else { Paint::Plain };
         grid.row([label("disk"), Cell::new(format!("{free} free of {total}"), paint)]);
     }
+    if let Some(clock) = status.clock.filter(|clock| clock.suspect) {
+        let behind = format!("SUSPECT: {} hours behind what is known", clock.behind_seconds / 3600);
+        grid.row([label("clock"), Cell::new(behind, Paint::Bad)]);
+    }
     for offer in status.tether.iter().flat_map(|t| &t.offers) {
         let (product, stream) = (say::clean(&offer.product), say::clean(&offer.stream));
         let version = say::clean(&offer.version);

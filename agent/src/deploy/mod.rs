@@ -20,6 +20,7 @@ pub mod files;
 pub mod machine;
 mod memory;
 pub mod pause;
+mod permission;
 mod phases;
 mod ports;
 pub mod preview;

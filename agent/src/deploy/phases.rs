@@ -11,6 +11,7 @@ use super::acceptance::{audit_refusal, room, take_in};
 use super::adoption::{self, AdoptionRecord};
 use super::compile::{Compiled, Order, compile_aside, split_secrets};
 use super::memory;
+use super::permission::permitted;
 use super::ports;
 use super::preview::redactor;
 use super::secrets::Secrets;
@@ -21,6 +22,7 @@ use crate::engine::observe::observe;
 use crate::engine::types::{EngineInfo, Filter};
 use crate::images::intake::{self, OnBytes, Room};
 use crate::images::{Loaded, load, release};
+use crate::licence;
 use crate::plan::{self, Desired, Policy};
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, GenerationRecord, OperationRecord, generation_key};
@@ -130,7 +132,7 @@ impl Job {
             product: Some(&target.product),
             stream: Some(&target.stream),
             fresh: fresh.as_ref(),
-            ..Context::at(self.world.clock.now())
+            ..Context::at(self.world.time.now())
         };
         let on_bytes = self.on_bytes(format!("fetching {}", sentence(target)));
         let room = room(&self.world);
@@ -194,6 +196,8 @@ impl Job {
         for warning in &compiled.warnings {
             tracing::warn!(deployment = self.record.name, "{warning}");
         }
+        let (product, target) = (&loaded.listing.product, &self.operation.target.digest);
+        permitted(&self.world, &self.record, product, target, &compiled).await?;
         let observed = observe(&*self.world.engine, &compiled.desired.scope()).await?;
         let ours = self.adoption()?.containers(&*self.world.engine).await?;
         let taken = ports::taken(&compiled.ports, &ours.iter().collect::<Vec<_>>());
@@ -219,7 +223,7 @@ impl Job {
         self.load_images(&loaded, &compiled, &info).await?;
         // What was adopted is kept, stopped, until the new ones have proven themselves, though no generation made it.
         let keep_superseded = self.record.active.is_some() || self.adoption()?.is_adopted();
-        let policy = Policy { keep_superseded };
+        let policy = Policy { keep_superseded, ..Policy::default() };
         self.converge(&compiled.desired, policy).await
     }
 
@@ -259,7 +263,7 @@ impl Job {
         let _turn = self.turn.lock().await;
         self.say(format!("going back to {}", sentence(&generation.release)));
         self.load_images(&loaded, &compiled, &info).await?;
-        self.converge(&compiled.desired, Policy::default()).await?;
+        self.converge(&compiled.desired, Policy { going_back: true, ..Policy::default() }).await?;
         self.healthy(&compiled).await
     }
 
@@ -300,12 +304,19 @@ impl Job {
         generation: u64,
         dry_run: bool,
     ) -> Result<Compiled, Failed> {
+        let made =
+            self.world.store.get::<GenerationRecord>(&generation_key(&self.record.name, generation))?;
+        let features = match made {
+            Some(made) => made.features,
+            None => licence::features(&self.world, &loaded.listing.product)?,
+        };
         let order = Order {
             deployment: self.record.name.clone(),
             generation,
             parameters: self.operation.parameters.clone(),
             loaded: loaded.clone(),
             store: info.store,
+            features,
             dry_run,
             adoption: None,
         };

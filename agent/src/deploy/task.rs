@@ -251,6 +251,7 @@ impl Deployment {
             deployment: self.record.name.clone(),
             generation: generation.number,
             parameters: generation.parameters,
+            features: generation.features,
             loaded: release::load(&self.world.content, &digest)?,
             store: info.store,
             dry_run: false,

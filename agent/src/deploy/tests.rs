@@ -2,6 +2,7 @@
 
 mod adopted;
 mod drift;
+mod licence;
 mod paused;
 mod witness;
 
@@ -100,6 +101,7 @@ impl Rig {
             engine,
             engine_kind,
             audit: Arc::new(audit::Log::open(&config.state_dir.join("audit.jsonl")).unwrap()),
+            time: crate::timekeeper::Timekeeper::open(&store, Arc::clone(&clock)).unwrap(),
             clock: Arc::clone(&clock),
             board: Board::new(v1::HostStatus::default()),
             journal: Arc::new(Journal::open(&store).unwrap()),

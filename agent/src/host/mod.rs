@@ -8,6 +8,7 @@ mod adopt;
 mod diff;
 pub mod garbage;
 mod import;
+mod licences;
 mod logs;
 mod offers;
 

@@ -12,3 +12,4 @@ mod operating;
 mod own_engine;
 mod stack;
 mod three_tier;
+mod updates;
