@@ -8,7 +8,7 @@ use kedge_bundle::codes::Coded;
 use kedge_bundle::layout::Image;
 use kedge_bundle::parameters::{self, ParameterKind, Resolved, Secret};
 use kedge_bundle::product::{Gate, Product};
-use kedge_compose::model::{MountKind, Project};
+use kedge_compose::model::Project;
 use kedge_compose::{MemoryFiles, Options};
 
 use super::files::{BundleFile, PROJECT_ROOT, Placer};
@@ -269,13 +269,7 @@ fn place(
 }
 
 fn uses(project: &Project, reference: &str) -> bool {
-    project.services.values().any(|service| {
-        service.image == reference
-            || service
-                .volumes
-                .iter()
-                .any(|m| m.kind == MountKind::Image && m.source.as_deref() == Some(reference))
-    })
+    project.services.values().any(|service| service.images().any(|image| image == reference))
 }
 
 /// Ports with a fixed number; those of a range are the engine's to choose.

@@ -24,6 +24,7 @@ use futures_util::stream::BoxStream;
 use kedge_compose::model::Attachment;
 
 use super::error::{Error, Kind, Result};
+use super::exec::{Exec, Finished};
 use super::spec::{ContainerSpec, NetworkSpec, Update, VolumeSpec};
 use super::types::{
     Container, EngineEvent, EngineInfo, Filter, Image, ImageStore, Loaded, LogLine, LogQuery, Network, Volume,
@@ -174,6 +175,10 @@ impl Engine for Docker {
 
     async fn logs(&self, id: &str, query: &LogQuery) -> Result<BoxStream<'static, Result<LogLine>>> {
         Ok(streams::logs(&self.client().await?, id, query))
+    }
+
+    async fn exec(&self, id: &str, command: &Exec) -> Result<Finished> {
+        containers::exec(&self.patient().await?, id, command).await
     }
 
     async fn put_archive(&self, id: &str, folder: &str, tar: Bytes) -> Result<()> {
