@@ -31,6 +31,9 @@ const BEFORE_STOP: Duration = Duration::from_secs(120);
 /// Why a hook did not end well, and what it said last.
 struct No(Cause, Vec<String>);
 
+/// How something ended that runs once for many.
+type Once = OnceCell<std::result::Result<(), Failure>>;
+
 /// Runs hooks for the steps of one plan.
 pub(super) struct Runner<'a> {
     engine: &'a Arc<dyn Engine>,
@@ -38,7 +41,7 @@ pub(super) struct Runner<'a> {
     patience: Duration,
     cancel: &'a CancellationToken,
     /// What runs once for a service, by its definition and number.
-    once: Mutex<BTreeMap<(String, usize), Arc<OnceCell<std::result::Result<(), Failure>>>>>,
+    once: Mutex<BTreeMap<(String, usize), Arc<Once>>>,
 }
 
 impl<'a> Runner<'a> {

@@ -14,9 +14,10 @@ use kedge_compose::{MemoryFiles, Options};
 use super::files::{BundleFile, PROJECT_ROOT, Placer};
 use super::secrets::{Secrets, generate};
 use crate::codes;
-use crate::engine::types::ImageStore;
+use crate::engine::types::EngineInfo;
 use crate::guard;
 use crate::images::{self, Content, Loaded};
+use crate::plan::abilities;
 use crate::plan::desired::{Desired, PlacedImage, Placement};
 use crate::problem::Problem;
 use crate::world::World;
@@ -57,8 +58,8 @@ struct Inputs<'a> {
     content: &'a Content,
     /// The customer's rules.
     rules: &'a guard::Rules,
-    /// How the engine names images.
-    store: ImageStore,
+    /// The engine.
+    engine: &'a EngineInfo,
     /// Deployment.
     deployment: &'a str,
     /// The deployment's own folder.
@@ -81,8 +82,8 @@ pub struct Order {
     pub parameters: BTreeMap<String, String>,
     /// Release.
     pub loaded: Loaded,
-    /// How the engine names images.
-    pub store: ImageStore,
+    /// The engine.
+    pub engine: EngineInfo,
     /// Write nothing.
     pub dry_run: bool,
 }
@@ -97,7 +98,7 @@ pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled,
         let inputs = Inputs {
             content: &world.content,
             rules: &world.rules,
-            store: order.store,
+            engine: &order.engine,
             deployment: &order.deployment,
             folder: world.deployment_folder(&order.deployment),
             generation: order.generation,
@@ -133,14 +134,14 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
     let product = &release.listing.product;
     let values = resolve(inputs, product)?;
     let bundle = bundle_files(inputs.content, release)?;
-    let (project, warnings) = load(inputs.deployment, product, &bundle, &values)?;
+    let (project, mut warnings) = load(inputs.deployment, product, &bundle, &values)?;
     let violations = guard::evaluate(inputs.rules, &project, PROJECT_ROOT);
     if !violations.is_empty() {
         return Err(Problem::new(&codes::GUARD, sentences(&violations)));
     }
     let mut placed = BTreeMap::new();
     for image in &release.listing.images {
-        let found = images::config::placed(inputs.content, image, inputs.store)?;
+        let found = images::config::placed(inputs.content, image, inputs.engine.store)?;
         placed.insert(image.reference.clone(), found);
     }
     let placer = Placer::new(inputs.folder.clone(), &bundle, &project, &values, inputs.dry_run)?;
@@ -149,9 +150,15 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
     if let Some(problem) = problems.into_iter().next() {
         return Err(problem);
     }
+    let desired = desired.map_err(|all| Problem::new(&codes::PROJECT, sentences(&all)))?;
+    let lacks = abilities::lacks(&desired, inputs.engine);
+    if !lacks.refused.is_empty() {
+        return Err(Problem::new(&codes::PREFLIGHT, lacks.refused.join("; ")));
+    }
+    warnings.extend(lacks.warned);
     let needed = release.listing.images.iter().filter(|image| uses(&project, &image.reference));
     Ok(Compiled {
-        desired: desired.map_err(|all| Problem::new(&codes::PROJECT, sentences(&all)))?,
+        desired,
         images: needed.cloned().collect(),
         gate: product.gate,
         ports: published(&project),

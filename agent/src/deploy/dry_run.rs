@@ -37,7 +37,7 @@ pub async fn dry_run(
         generation: record.newest + 1,
         parameters,
         loaded,
-        store: info.store,
+        engine: info,
         dry_run: true,
     };
     let compiled = compile_aside(world, order).await?;

@@ -290,7 +290,7 @@ impl Job {
             generation,
             parameters: self.operation.parameters.clone(),
             loaded: loaded.clone(),
-            store: info.store,
+            engine: info.clone(),
             dry_run,
         };
         Ok(compile_aside(&self.world, order).await?)

@@ -240,7 +240,7 @@ impl Deployment {
             generation: generation.number,
             parameters: generation.parameters,
             loaded: release::load(&self.world.content, &digest)?,
-            store: info.store,
+            engine: info.clone(),
             dry_run: false,
         };
         let compiled = Arc::new(compile_aside(&self.world, order).await?);

@@ -14,6 +14,9 @@ use kedge_compose::model::{Attachment, DeviceRate, Mount, MountKind, Port};
 use super::super::spec::ContainerSpec;
 use super::convert::{health_config, restart_policy, signed, some, unordered};
 
+/// Option of a network driver: the interface's name in the container.
+const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
+
 /// Networks of a spec, the one that gives the default route first: higher priority, then name.
 pub(super) fn ranked(spec: &ContainerSpec) -> Vec<(&String, &Attachment)> {
     let mut endpoints: Vec<_> = spec.endpoints.iter().collect();
@@ -211,6 +214,10 @@ pub(super) fn endpoint(attachment: &Attachment, links: &[String]) -> EndpointSet
     let fixed = attachment.ipv4_address.is_some()
         || attachment.ipv6_address.is_some()
         || !attachment.link_local_ips.is_empty();
+    let mut driver_opts = attachment.driver_opts.clone();
+    if let Some(name) = &attachment.interface_name {
+        driver_opts.insert(INTERFACE_NAME.to_owned(), name.clone());
+    }
     EndpointSettings {
         aliases: some(&attachment.aliases.iter().cloned().collect::<Vec<_>>()),
         links: some(links),
@@ -220,7 +227,7 @@ pub(super) fn endpoint(attachment: &Attachment, links: &[String]) -> EndpointSet
             link_local_ips: some(&attachment.link_local_ips),
         }),
         mac_address: attachment.mac_address.clone(),
-        driver_opts: unordered(&attachment.driver_opts),
+        driver_opts: unordered(&driver_opts),
         gw_priority: (attachment.gw_priority != 0).then_some(attachment.gw_priority),
         ..EndpointSettings::default()
     }

@@ -263,6 +263,12 @@ fn engine_info(info: SystemInfo, api: String) -> EngineInfo {
         cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
         os: info.operating_system.unwrap_or_default(),
         platform: format!("{}/{architecture}", info.os_type.unwrap_or_default()),
+        runtimes: {
+            let mut runtimes: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
+            runtimes.sort();
+            runtimes
+        },
+        log_drivers: info.plugins.and_then(|plugins| plugins.log).unwrap_or_default(),
         cpus: number(info.ncpu),
         memory: number(info.mem_total),
         security: info.security_options.unwrap_or_default(),
