@@ -14,6 +14,7 @@
 pub mod abilities;
 pub mod desired;
 pub mod differ;
+pub mod impact;
 mod matching;
 mod planner;
 mod resources;

@@ -139,6 +139,11 @@ const fn object(what: &'static str, fields: &'static [Field]) -> Object {
     Object { what, fields, required: &[], extensions: true, capitals: false }
 }
 
+/// All keys that a service may have, extensions aside, in the order of the alphabet.
+pub fn service_keys() -> impl Iterator<Item = &'static str> {
+    service::SERVICE_OBJECT.fields.iter().map(|field| field.key)
+}
+
 impl Object {
     /// The field of a key.
     pub(crate) fn field(&self, key: &str) -> Option<&'static Field> {

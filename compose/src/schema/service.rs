@@ -4,7 +4,7 @@ use super::{Field, Object, Printed, Shape, f, given, object, printed};
 
 pub(super) static SERVICE: Shape = Shape::Object(&SERVICE_OBJECT);
 
-static SERVICE_OBJECT: Object = object(
+pub(super) static SERVICE_OBJECT: Object = object(
     "a service",
     &[
         f("annotations", Shape::Pairs(false)),

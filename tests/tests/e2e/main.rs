@@ -2,10 +2,12 @@
 //! by `kedge`, and what runs in the end is asked by HTTP.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
 
+mod attributes;
 mod bad_input;
 mod crash;
 mod hello;
 mod neighbours;
+mod operating;
 mod own_engine;
 mod stack;
 mod three_tier;
