@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kedge_compose::model::Attachment;
+use kedge_compose::model::{Attachment, Mount, MountKind};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -234,6 +234,24 @@ impl<'a> Runner<'a> {
         });
         let networks = detail.networks.into_keys().map(|name| (name, Attachment::default()));
         let endpoints = if joined.is_some() { BTreeMap::new() } else { networks.collect() };
+        // Not `volumes_from`, which the engine refuses where one of the mounts is in memory.
+        let mounts = detail.mounts.iter().filter_map(|seen| {
+            let kind = match seen.kind.as_str() {
+                "volume" => MountKind::Volume,
+                "bind" => MountKind::Bind,
+                _ => return None,
+            };
+            let asked = of_service.mounts.iter().find(|asked| asked.target == seen.target);
+            Some(Mount {
+                kind,
+                source: Some(seen.name.clone().unwrap_or_else(|| seen.source.clone())),
+                target: seen.target.clone(),
+                read_only: !seen.writable,
+                subpath: asked.and_then(|asked| asked.subpath.clone()),
+                ..Mount::default()
+            })
+        });
+        let mounts = mounts.collect();
         Ok(ContainerSpec {
             image: hook.image.clone().unwrap_or_else(|| service.image_id.clone()),
             command: Some(hook.run.command.clone()).filter(|command| !command.is_empty()),
@@ -246,7 +264,7 @@ impl<'a> Runner<'a> {
             dns: of_service.dns,
             dns_search: of_service.dns_search,
             dns_opt: of_service.dns_opt,
-            volumes_from: vec![service.id.clone()],
+            mounts,
             network_mode: joined,
             endpoints,
             ..ContainerSpec::default()
