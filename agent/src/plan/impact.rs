@@ -150,6 +150,7 @@ fn about(action: &Action) -> Option<&str> {
         | Action::Rename { container, .. }
         | Action::Update { container, .. }
         | Action::Connect { container, .. }
+        | Action::Rejoin { container, .. }
         | Action::Disconnect { container, .. } => container.id.as_deref(),
         Action::CreateNetwork { .. }
         | Action::RemoveNetwork { .. }
@@ -175,7 +176,12 @@ fn action(steps: &[&Step], touched: &[&Container], wanted: bool) -> &'static str
         () if any(|a| matches!(a, Action::Unpause { .. })) => "unpause",
         () if stops || removes => "remove",
         () if any(|a| matches!(a, Action::Update { .. })) => "update",
-        () if any(|a| matches!(a, Action::Connect { .. } | Action::Disconnect { .. })) => "reconnect",
+        () if any(|a| {
+            matches!(a, Action::Connect { .. } | Action::Rejoin { .. } | Action::Disconnect { .. })
+        }) =>
+        {
+            "reconnect"
+        }
         () => "rename",
     }
 }

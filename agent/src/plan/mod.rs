@@ -4,6 +4,7 @@
 //! - [`desired`] compiles a compose project into names and specs; [`differ`] tells by meaning whether a container is
 //!   what is wanted; [`plan`] puts both together into a graph of steps.
 //! - *Ours* is what carries our deployment's label. Nothing else is ever touched, and no plan removes a volume.
+//! - A container is replaced in one of two orders, see [`rollout`].
 //! - There is no barrier: a service's pipeline goes on as soon as its own dependencies are met. All containers are
 //!   created early, in parallel; only starting waits for conditions. An old container runs on until its successor
 //!   exists and the successor's dependencies are met.
@@ -18,6 +19,7 @@ pub mod impact;
 mod matching;
 mod planner;
 mod resources;
+pub mod rollout;
 pub mod step;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -69,6 +71,8 @@ pub struct Memory {
 pub struct Policy {
     /// Containers that are replaced or no longer wanted are stopped and kept until a plan without this flag removes them.
     pub keep_superseded: bool,
+    /// The deployment goes back to a generation before: `deploy.rollback_config` applies.
+    pub going_back: bool,
 }
 
 /// Suffix of a container that is to take another one's name.

@@ -5,9 +5,11 @@
 mod attributes;
 mod bad_input;
 mod crash;
+mod drift;
 mod hello;
 mod neighbours;
 mod operating;
 mod own_engine;
 mod stack;
 mod three_tier;
+mod updates;

@@ -86,6 +86,12 @@ impl World {
         }]
     }
 
+    /// An event about a container by name; none where there is none.
+    pub(super) fn event_of(&mut self, name: &str, action: Action) -> Vec<EngineEvent> {
+        let id = self.find(name).map(|container| container.id.clone());
+        id.map(|id| self.event(&id, action)).unwrap_or_default()
+    }
+
     pub(super) fn create(&mut self, name: &str, spec: &ContainerSpec) -> Result<(String, Vec<EngineEvent>)> {
         let what = format!("create container {name}");
         if self.find(name).is_some() {
@@ -160,7 +166,13 @@ impl World {
         let network = self
             .network(network)
             .ok_or_else(|| Error::new(Kind::NotFound, what.as_str(), "network not found"))?;
-        let (id, name) = (network.id.clone(), network.name.clone());
+        let (id, name, keeps) = (network.id.clone(), network.name.clone(), network.keeps_addresses());
+        if attachment.ipv4_address.is_some() && !keeps {
+            let why = "user specified IP address is supported only when connecting to networks with user configured subnets";
+            return Err(Error::new(Kind::Refused, what, why));
+        }
+        self.next += 1;
+        let fresh = format!("10.0.{}.{}", self.next / 256 % 256, self.next % 256);
         let container = self.find_mut(container).ok_or_else(|| missing(&what))?;
         let detail = container.detail.get_or_insert_default();
         if detail.networks.contains_key(&name) {
@@ -169,7 +181,7 @@ impl World {
         let endpoint = Endpoint {
             network_id: id,
             aliases: attachment.aliases.clone(),
-            ip: None,
+            ip: attachment.ipv4_address.clone().or(Some(fresh)),
             ipv4_address: attachment.ipv4_address.clone(),
             ipv6_address: attachment.ipv6_address.clone(),
         };
@@ -277,7 +289,8 @@ impl World {
         container.ports.clear();
         container.health = if container.health == Health::None { Health::None } else { Health::Unhealthy };
         let policy = container.detail.as_ref().map(|detail| detail.spec.restart).unwrap_or_default();
-        let mut events = self.event(&id, Action::Die(code));
+        let mut events = if on_request { self.event(&id, Action::Kill) } else { Vec::new() };
+        events.extend(self.event(&id, Action::Die(code)));
         if on_request {
             self.stopped_on_request.insert(id.clone());
             events.extend(self.event(&id, Action::Stop));
