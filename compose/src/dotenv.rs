@@ -127,6 +127,9 @@ impl Reader<'_> {
         let end = self.rest.find(stop).unwrap_or(self.rest.len());
         let key = self.rest[..end].trim_end().to_owned();
         let found = self.rest[end..].chars().next();
+        if key.is_empty() {
+            return Err("the name of the variable is missing".to_owned());
+        }
         if key.contains(blank) {
             return Err("the name of the variable contains a space".to_owned());
         }
@@ -214,7 +217,8 @@ fn unescape(text: &str) -> String {
                         out.push(c);
                         consumed = 4;
                     }
-                    None => out.push_str("\\0"),
+                    // Fewer than three digits are no escape, and lose their zero.
+                    None => out.push('\\'),
                 }
             }
             _ => {
@@ -281,6 +285,7 @@ mod tests {
     fn errors_name_the_line_and_not_the_value() {
         let error = |text: &str| parse(text, &|_| None).unwrap_err();
         assert_eq!(error("A=1\nB C=2").line, 2);
+        assert_eq!(error("A=1\n=2").line, 2);
         assert_eq!(error("A=1\n\n\"x\"=2").line, 3);
         assert_eq!(
             error("A='secret").reason,

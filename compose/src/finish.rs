@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::codes;
-use crate::diagnostics::{Finding, Findings, Stop};
-use crate::files::FileKind;
+use crate::diagnostics::{At, Finding, Findings, Stop};
 use crate::interpolate::Environment;
 use crate::load::{Loader, Scope};
 use crate::node::{Entry, Map, Node, Value, map_at};
@@ -122,7 +121,7 @@ impl Resolver<'_> {
         let local =
             |text: &str| !text.contains("://") && !remote.iter().any(|prefix| text.starts_with(prefix));
         if node.as_str().is_some_and(local) {
-            self.path(Some(node));
+            self.optional(Some(node));
         }
     }
 
@@ -169,13 +168,22 @@ impl Resolver<'_> {
     }
 }
 
+/// Whether a path is absolute on Windows: `C:\x`, or `\\host\share\x`.
 fn is_windows(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    path.starts_with("\\\\")
-        || (bytes.len() > 2
-            && bytes[0].is_ascii_alphabetic()
-            && bytes[1] == b':'
-            && matches!(bytes[2], b'\\' | b'/'))
+    let slash = |c: char| matches!(c, '\\' | '/');
+    let mut chars = path.chars();
+    match (chars.next(), chars.next(), chars.next()) {
+        (Some(drive), Some(':'), Some(after)) => drive.is_ascii_alphabetic() && slash(after),
+        (Some(first), Some(second), Some(host)) if slash(first) && slash(second) => {
+            let mut parts = path[2..].split(slash);
+            let names = [parts.next(), parts.next()];
+            !slash(host)
+                && host != '.'
+                && names.iter().all(|name| name.is_some_and(|name| !name.is_empty()))
+                && parts.next().is_some()
+        }
+        _ => false,
+    }
 }
 
 /// `environment: [NAME]` takes the value from the environment of the file that says so.
@@ -291,19 +299,24 @@ fn default_network(root: &mut Node) {
 
 /// Links, shared namespaces and `volumes_from` are dependencies too.
 fn imply_dependencies(service: &mut Node) {
-    let mut implied: Vec<(String, bool)> = Vec::new();
+    let mut implied: Vec<(String, bool, At)> = Vec::new();
     for link in service.get("links").and_then(Node::as_list).unwrap_or_default() {
+        let at = link.at;
         if let Some(link) = link.as_str() {
-            implied.push((link.split(':').next().unwrap_or(link).to_owned(), true));
+            // `service:alias`; anything else is taken for a name, and found to be none.
+            let parts: Vec<&str> = link.split(':').collect();
+            implied.push((if parts.len() == 2 { parts[0] } else { link }.to_owned(), true, at));
         }
     }
     for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
-        let shared = service.get(key).and_then(Node::as_str).and_then(|value| value.strip_prefix("service:"));
-        implied.extend(shared.map(|name| (name.to_owned(), true)));
+        let Some(node) = service.get(key) else { continue };
+        let shared = node.as_str().and_then(|value| value.strip_prefix("service:"));
+        implied.extend(shared.map(|name| (name.to_owned(), true, node.at)));
     }
     for from in service.get("volumes_from").and_then(Node::as_list).unwrap_or_default() {
+        let at = from.at;
         if let Some(from) = from.as_str().filter(|from| !from.starts_with("container:")) {
-            implied.push((from.split(':').next().unwrap_or(from).to_owned(), false));
+            implied.push((from.split(':').next().unwrap_or(from).to_owned(), false, at));
         }
     }
     if implied.is_empty() {
@@ -312,20 +325,19 @@ fn imply_dependencies(service: &mut Node) {
     if service.get("depends_on").and_then(Node::as_map).is_none() {
         service.set("depends_on", Value::Map(Map::new()));
     }
-    let Some(dependencies) = service.get_mut("depends_on") else { return };
-    for (name, restart) in implied {
-        if dependencies.get(&name).is_none() {
-            let at = dependencies.at;
-            let dependency = map_at(
+    let Some(dependencies) = service.get_mut("depends_on").and_then(Node::as_map_mut) else { return };
+    for (name, restart, at) in implied {
+        dependencies.entry(name).or_insert_with(|| Entry {
+            key: at,
+            node: map_at(
                 at,
                 [
                     ("condition", Value::Str("service_started".to_owned())),
                     ("required", Value::Bool(true)),
                     ("restart", Value::Bool(restart)),
                 ],
-            );
-            dependencies.set(&name, dependency.value);
-        }
+            ),
+        });
     }
 }
 
@@ -383,7 +395,7 @@ fn fold(
         };
         let required = file.get("required").is_none_or(|node| node.value != Value::Bool(false));
         // Outside the confines is an error even when the file is optional.
-        if !required && loader.is_allowed(path) && loader.kind(path) != Some(FileKind::File) {
+        if !required && loader.is_allowed(path) && loader.kind(path).is_none() {
             continue;
         }
         let format = file.get("format").and_then(Node::as_str).unwrap_or_default();

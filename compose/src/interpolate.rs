@@ -191,7 +191,8 @@ fn braced(inside: &str) -> Option<(Part<'_>, &str)> {
     Some((Part::Variable { name, operator: Some(operator), word: &word[..end] }, &word[end + 1..]))
 }
 
-/// Index of the brace that closes an expression; braces inside are counted, so that JSON can be a default.
+/// Index of the brace that closes an expression; braces inside are counted, so that JSON can be a default. Where they
+/// do not pair up, it is the last one: `${A:-{}` has the default `{`.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut open = 1usize;
     for (index, c) in text.char_indices() {
@@ -204,7 +205,7 @@ fn closing_brace(text: &str) -> Option<usize> {
             return Some(index);
         }
     }
-    None
+    text.rfind('}')
 }
 
 /// Fills in all values of a tree; every problem is put down and its value marked as broken.
@@ -362,11 +363,14 @@ mod tests {
             ("${NO:-${NEIN:-x}y}z", "xyz"),
             ("${NO:-a:-b}", "a:-b"),
             ("${NO:-{\"k\": 1}}", "{\"k\": 1}"),
+            ("${NO:-{}", "{"),
+            ("${NO:-{}}x", "{}x"),
             ("${NO:-http://h:80/?q}", "http://h:80/?q"),
             ("${NO:-$$}", "$"),
             ("$DOLLAR", "$A"),
             ("${NO:-}", ""),
             ("${a}${A}", "a"),
+            ("${NO:-a\nb}", "a\nb"),
         ] {
             assert_eq!(fill(template).as_deref(), Ok(expected), "{template}");
         }

@@ -326,8 +326,10 @@ fn project_name(
     environment: &Environment,
     directory: &str,
 ) -> Result<String, Stop> {
-    let given = options.project_name.as_ref().or_else(|| environment.get("COMPOSE_PROJECT_NAME"));
-    if let Some(given) = given.filter(|name| !name.is_empty()) {
+    let set = |name: &&String| !name.is_empty();
+    let given = options.project_name.as_ref().filter(set);
+    let given = given.or_else(|| environment.get("COMPOSE_PROJECT_NAME").filter(set));
+    if let Some(given) = given {
         if normal_name(given) != *given {
             let message = format!("`{given}` is not a project name");
             let help = "use lower-case letters, digits, `-` and `_`, starting with a letter or digit";
@@ -336,19 +338,24 @@ fn project_name(
         return Ok(given.clone());
     }
     let documents = files.iter().flat_map(|file| &file.documents);
-    let named =
-        documents.filter_map(|document| document.get("name")?.as_str()).rfind(|name| !name.is_empty());
+    let named = documents
+        .filter_map(|document| document.get("name")?.as_str().map(|name| (name, document.get("name"))))
+        .rfind(|(name, _)| !name.is_empty());
     let lookup = |name: &str| environment.get(name).cloned();
     // A malformed name is told when its file is filled in.
-    let filled = named.and_then(|name| interpolate::substitute(name, &lookup).ok()).map(|filled| filled.text);
-    let candidates = [filled.unwrap_or_default(), paths::file_name(directory).to_owned()];
-    match candidates.iter().map(|name| normal_name(name)).find(|name| !name.is_empty()) {
-        Some(name) => Ok(name),
-        None => {
-            let finding = Finding::new(&codes::NAME, At::default(), "the project has no name");
-            loader.fail(finding.help("set `name:` in the compose file, or give a project name"))
+    let (candidate, at) = match named {
+        Some((name, node)) => {
+            let filled = interpolate::substitute(name, &lookup).map(|filled| filled.text);
+            (filled.unwrap_or_else(|_| "x".to_owned()), node.map_or_else(At::default, |node| node.at))
         }
+        None => (paths::file_name(directory).to_owned(), At::default()),
+    };
+    let name = normal_name(&candidate);
+    if name.is_empty() {
+        let finding = Finding::new(&codes::NAME, at, "the project has no name");
+        return loader.fail(finding.help("set `name:` in the compose file, or give a project name"));
     }
+    Ok(name)
 }
 
 /// Lower-case, characters that Docker does not allow left out, `_` and `-` trimmed from the start.

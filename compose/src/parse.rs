@@ -20,6 +20,7 @@ const MAX_DEPTH: usize = 64;
 /// Reads all documents of a file. `file` is the number that places carry.
 pub(crate) fn parse(text: &str, file: u32) -> Result<Vec<Node>, Finding> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    no_control_characters(text, file)?;
     let mut reader = Reader { parser: Parser::new_from_str(text), file, anchors: BTreeMap::new(), nodes: 0 };
     let mut documents = Vec::new();
     loop {
@@ -33,6 +34,21 @@ pub(crate) fn parse(text: &str, file: u32) -> Result<Vec<Node>, Finding> {
             _ => {}
         }
     }
+}
+
+/// YAML has no place for control characters, except as escapes in double quotes.
+fn no_control_characters(text: &str, file: u32) -> Result<(), Finding> {
+    let forbidden = |byte: u8| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
+    let Some(index) = text.bytes().position(forbidden) else { return Ok(()) };
+    let before = &text[..index];
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
+    let line = number(before.bytes().filter(|byte| *byte == b'\n').count());
+    let at = At { file, line, column: number(before[start..].chars().count()) };
+    let found = u32::from(text.as_bytes()[index]);
+    let finding =
+        Finding::new(&codes::UNREADABLE, at, format!("the control character U+{found:04X} stands here"));
+    Err(finding.help("remove it, or write it as an escape in double quotes"))
 }
 
 struct Reader<'a> {
@@ -130,7 +146,11 @@ impl<'a> Reader<'a> {
             if event == Event::MappingEnd {
                 break;
             }
-            let is_merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
+            let is_merge = match &event {
+                Event::Scalar(text, ScalarStyle::Plain, _, None) => text == "<<",
+                Event::Scalar(_, _, _, Some(tag)) => tag.is_yaml_core_schema() && tag.suffix == "merge",
+                _ => false,
+            };
             let key = self.node(event, key_at, depth + 1)?;
             let (event, at) = self.next()?;
             let node = self.node(event, at, depth + 1)?;
@@ -236,9 +256,13 @@ mod tests {
 
     #[test]
     fn merge_keys_yield_to_keys_and_to_earlier_merges() {
-        let root = one("x: &x {a: 1, b: 1}\ny: &y {b: 2, c: 2}\nz:\n  <<: [*x, *y]\n  a: 3\n");
-        let value = |key| root.get("z").unwrap().get(key).unwrap().value.clone();
-        assert_eq!((value("a"), value("b"), value("c")), (Value::Int(3), Value::Int(1), Value::Int(2)));
+        for merge in ["<<", "!!merge <<"] {
+            let text =
+                format!("x: &x {{a: 1, b: 1}}\ny: &y {{b: 2, c: 2}}\nz:\n  {merge}: [*x, *y]\n  a: 3\n");
+            let root = one(&text);
+            let value = |key| root.get("z").unwrap().get(key).unwrap().value.clone();
+            assert_eq!((value("a"), value("b"), value("c")), (Value::Int(3), Value::Int(1), Value::Int(2)));
+        }
     }
 
     #[test]
@@ -270,6 +294,13 @@ mod tests {
     #[test]
     fn an_alias_inside_its_anchor_is_refused() {
         assert_eq!(error("a: &a [*a]\n").code.id, "KE-1008");
+    }
+
+    #[test]
+    fn control_characters_are_refused_where_they_stand() {
+        let finding = error("a: 1\nb: é\u{1b}[0m\n");
+        assert_eq!((finding.at.line, finding.at.column), (2, 5));
+        assert_eq!(one("a: \"\\e\"\n").get("a").unwrap().as_str(), Some("\u{1b}"));
     }
 
     #[test]
