@@ -1,11 +1,17 @@
 //! Compiles the `.proto` files with protox, so that no system `protoc` is needed.
 
 /// Messages that the command lines print as JSON.
-const SHOWN: [&str; 8] = [
+const SHOWN: [&str; 14] = [
     ".kedge.v1",
     ".kedge.local.v1.Progress",
     ".kedge.local.v1.Step",
     ".kedge.local.v1.Done",
+    ".kedge.local.v1.Diff",
+    ".kedge.local.v1.ServiceDiff",
+    ".kedge.local.v1.FieldDiff",
+    ".kedge.local.v1.Downtime",
+    ".kedge.local.v1.ObjectDiff",
+    ".kedge.local.v1.PauseReply",
     ".kedge.local.v1.EnrollReply",
     ".kedge.hub.v1.Host",
     ".kedge.hub.v1.PublishedRelease",

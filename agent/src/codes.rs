@@ -51,6 +51,22 @@ kedge_bundle::codes! {
     NO_SERVICE = "KE-3016", exit 2, retry false,
         "The deployment has no service of this name", "Choose one of those that the message names";
 
+    /// Nothing of this compose project is on the host.
+    NO_PROJECT = "KE-3030", exit 2, retry false,
+        "There is no compose project of this name on this host", "`docker compose ls --all` lists those there are";
+    /// What is to be adopted belongs to another deployment.
+    OTHERS = "KE-3031", exit 16, retry false,
+        "The compose project belongs to another deployment", "Choose another project, or remove that deployment first";
+    /// A deployment keeps its compose project.
+    OTHER_PROJECT = "KE-3032", exit 16, retry false,
+        "The deployment has another compose project, and its networks and volumes are named after it", "Adopt the project under a deployment's name that is free";
+    /// What would be done is no longer what was agreed to.
+    NOT_AGREED = "KE-3033", exit 16, retry true,
+        "What would be done is no longer what was shown", "Look at it again, and say yes to that";
+    /// Adopting would leave data behind in folders that the new containers do not use.
+    LEFT_BEHIND = "KE-3034", exit 16, retry false,
+        "Data in folders of the old project would be left behind", "Copy it to where the message says and say so with --leave-binds, or have the vendor use a named volume";
+
     /// The hub cannot be reached.
     HUB_UNREACHABLE = "KE-5001", exit 40, retry true,
         "The hub cannot be reached", "Check the address, the proxy and the firewall; everything on this host goes on meanwhile";

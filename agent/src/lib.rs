@@ -27,7 +27,7 @@
 //! | [`engine::EventHub`] | the engine's event stream | signals to everyone who waits for something |
 //! | [`health::reporter`] | changes of the board, events | numbered reports to the outbox |
 //!
-//! Pure, without clock, network or file system: [`plan`], [`guard`], `deploy::machine`, `health::{diff, services}`. Everything with an
+//! Pure, without clock, network or file system: [`plan`], [`guard`], [`redact`], `deploy::machine`, `health::{diff, services}`. Everything with an
 //! effect is given what it works on ([`world::World`]), so that time, crashes and failing engines can be tested.
 //!
 //! Nothing in here signs a release, and nothing listens on TCP.
@@ -51,6 +51,7 @@ pub mod local;
 pub mod logging;
 pub mod plan;
 pub mod problem;
+pub mod redact;
 pub mod store;
 pub mod tether;
 pub mod world;

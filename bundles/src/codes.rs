@@ -51,6 +51,7 @@ pub mod exit {
     exits! {
         UNEXPECTED = 1, "Something that should not happen.";
         USAGE = 2, "The command line or a configuration file is wrong.";
+        CHANGES = 3, "`kedge diff` has found something to do; nothing went wrong.";
         MALFORMED = 10, "Input is not what it should be: not a bundle, not JSON, not a compose file.";
         UNTRUSTED = 11, "Not signed by those who may sign, or not what was signed.";
         EXPIRED = 12, "Signed, but no longer valid.";

@@ -6,11 +6,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::Instant;
+use tokio::sync::broadcast::Receiver;
+use tokio::time::{Instant, timeout_at};
 
-use super::conditions::{Goal, explain, judge, next_about, reach};
+use super::conditions::{Goal, Verdict, explain, judge, next_about, reach};
 use super::outcome::{Cause, Failure};
-use crate::engine::{Container, Engine, EventHub};
+use crate::engine::{Container, Engine, EventHub, Signal};
 use crate::plan::desired::Wanted;
 use crate::plan::{Desired, Memory};
 
@@ -19,7 +20,8 @@ use crate::plan::{Desired, Memory};
 pub struct Gate {
     /// Longest wait for everything together.
     pub timeout: Duration,
-    /// Time that containers are watched once they are there.
+    /// Time for which a container without a health check must keep running to count. A check that passed, and a job that
+    /// ended well, have said for themselves that they are there.
     pub settle: Duration,
 }
 
@@ -30,8 +32,8 @@ impl Default for Gate {
 }
 
 /// Waits until every container is where its service wants it: healthy where there is a health check, completed where it is a job,
-/// running otherwise; then watches them for the settling time. Gives all failures known when the first one is
-/// certain, each with what the container said last.
+/// running for the settling time otherwise. What was lost again while others were awaited is a failure too. Gives all
+/// failures known when the first one is certain, each with what the container said last.
 pub async fn wait_converged(
     engine: &Arc<dyn Engine>,
     hub: &EventHub,
@@ -52,10 +54,12 @@ pub async fn wait_converged(
         .iter()
         .map(|(name, wanted, goal)| async move {
             let mut signals = hub.subscribe();
-            let reached =
-                tokio::time::timeout_at(deadline, reach(engine.as_ref(), &mut signals, name, *goal)).await;
+            let reached = timeout_at(deadline, reach(engine.as_ref(), &mut signals, name, *goal)).await;
             let (cause, container) = match reached {
-                Ok(Ok(container)) => return Ok((container, *goal, signals, wanted.service.as_str())),
+                Ok(Ok(container)) => {
+                    let settled = Instant::now() + settling_time(*goal, gate);
+                    return Ok((container, *goal, signals, settled, wanted.service.as_str()));
+                }
                 Ok(Err((cause, container))) => (cause, container),
                 Err(_) => (Cause::Timeout((*name).clone()), engine.inspect_container(name).await.ok()),
             };
@@ -82,14 +86,9 @@ pub async fn wait_converged(
     if !failures.is_empty() {
         return Err(failures);
     }
-    let settled = there.into_iter().map(|(container, goal, mut signals, service)| async move {
-        let stays = stay(engine, &mut signals, &container, goal);
-        match tokio::time::timeout(gate.settle, stays).await {
-            Err(_) => None,
-            Ok((cause, now)) => {
-                Some(failure(engine, cause, now.as_ref().or(Some(&container)), service).await)
-            }
-        }
+    let settled = there.into_iter().map(|(container, goal, mut signals, settled, service)| async move {
+        let (cause, now) = lost(engine, &mut signals, &container, goal, settled).await?;
+        Some(failure(engine, cause, now.as_ref().or(Some(&container)), service).await)
     });
     let failures: Vec<Failure> = join_all(settled).await.into_iter().flatten().collect();
     if failures.is_empty() { Ok(()) } else { Err(failures) }
@@ -107,30 +106,39 @@ fn goal(desired: &Desired, wanted: &Wanted) -> Goal {
     }
 }
 
-/// Returns when the container is no longer where it got to, or was started anew.
-async fn stay(
+fn settling_time(goal: Goal, gate: Gate) -> Duration {
+    match goal {
+        Goal::Running { .. } => gate.settle,
+        Goal::Healthy | Goal::Completed => Duration::ZERO,
+    }
+}
+
+/// Whether, and how, the container is no longer where it got to or was started anew: by now, or until it has settled.
+async fn lost(
     engine: &Arc<dyn Engine>,
-    signals: &mut tokio::sync::broadcast::Receiver<crate::engine::Signal>,
+    signals: &mut Receiver<Signal>,
     container: &Container,
     goal: Goal,
-) -> (Cause, Option<Container>) {
+    settled: Instant,
+) -> Option<(Cause, Option<Container>)> {
     let start_of = |container: &Container| container.detail.as_ref().and_then(|detail| detail.started_at);
-    loop {
-        next_about(signals, &container.id).await;
+    // What has been told already is heard even when the time is over.
+    while timeout_at(settled, next_about(signals, &container.id)).await.is_ok() {
         match engine.inspect_container(&container.id).await {
             Ok(now) => match judge(&now, goal) {
-                super::conditions::Verdict::Never(cause) => return (cause, Some(now)),
-                _ if start_of(&now) != start_of(container) => {
+                Verdict::Never(cause) => return Some((cause, Some(now))),
+                Verdict::There | Verdict::NotYet if start_of(&now) != start_of(container) => {
                     let code = now.exit_code.unwrap_or(-1);
-                    return (Cause::Ended(now.name.clone(), code), Some(now));
+                    return Some((Cause::Ended(now.name.clone(), code), Some(now)));
                 }
-                _ => {}
+                Verdict::There | Verdict::NotYet => {}
             },
             Err(error) if error.is_engine_away() => {}
-            Err(error) if error.is_not_found() => return (Cause::Absent(container.name.clone()), None),
-            Err(error) => return (Cause::Engine(error), None),
+            Err(error) if error.is_not_found() => return Some((Cause::Absent(container.name.clone()), None)),
+            Err(error) => return Some((Cause::Engine(error), None)),
         }
     }
+    None
 }
 
 async fn failure(

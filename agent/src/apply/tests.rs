@@ -95,7 +95,8 @@ async fn four_layers_take_the_time_of_their_health_checks_and_little_more() {
     rig.fake.set_latency(Duration::from_millis(10));
     let began = Instant::now();
     assert!(rig.up(&stack).await.is_done());
-    let gate = Gate { settle: Duration::ZERO, ..Gate::default() };
+    // All have a health check, so nothing has to settle.
+    let gate = Gate { settle: Duration::from_secs(3600), timeout: Duration::from_secs(7200) };
     rig.gate(&stack, gate).await.unwrap();
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(4) && took < Duration::from_millis(4300), "{took:?}");
@@ -279,6 +280,25 @@ async fn the_gate_notices_what_ends_soon_after_it_started() {
         let failures = rig.gate(&stack, Gate::default()).await.unwrap_err();
         assert_eq!(failures[0].code(), &codes::ENDED, "{}", failures[0]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gate_notices_what_was_healthy_and_fell_while_another_was_awaited() {
+    let rig = Rig::new().await;
+    let check = crate::plan::tests::builders::check();
+    let stack = Stack::of(&["quick", "slow"])
+        .edit("quick", |quick| quick.healthcheck = Some(check.clone()))
+        .edit("slow", |slow| slow.healthcheck = Some(check.clone()));
+    rig.fake.behave("quick", Behaviour::HealthyAfter(Duration::from_secs(1)));
+    rig.fake.behave("slow", Behaviour::HealthyAfter(Duration::from_secs(30)));
+    assert!(rig.up(&stack).await.is_done());
+    let fake = rig.fake.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        fake.exit("p-quick-1", 137);
+    });
+    let failures = rig.gate(&stack, Gate::default()).await.unwrap_err();
+    assert_eq!(failures[0].service.as_deref(), Some("quick"), "{}", failures[0]);
 }
 
 #[tokio::test(start_paused = true)]

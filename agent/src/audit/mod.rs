@@ -83,6 +83,51 @@ pub enum Event {
         /// Stable code, where it did not succeed.
         code: Option<String>,
     },
+    /// A deployment was paused: nothing of it is changed until it is resumed.
+    Paused {
+        /// Deployment.
+        deployment: String,
+        /// User.
+        by: String,
+        /// Why, in their words.
+        reason: String,
+    },
+    /// A deployment was resumed.
+    Resumed {
+        /// Deployment.
+        deployment: String,
+        /// User.
+        by: String,
+    },
+    /// A compose project was taken over.
+    Adopted {
+        /// Deployment.
+        deployment: String,
+        /// Compose project.
+        project: String,
+        /// User.
+        by: String,
+        /// IDs of containers and networks, names of volumes.
+        objects: Vec<String>,
+    },
+    /// A deployment was found changed though nobody had asked, and is being put right.
+    Drift {
+        /// Deployment.
+        deployment: String,
+        /// What was found and what is done about it.
+        found: Vec<String>,
+    },
+    /// A service ends as often as it is started, or no longer does.
+    CrashLoop {
+        /// Deployment.
+        deployment: String,
+        /// Service.
+        service: String,
+        /// Ends in a row; 0: it is over.
+        count: u32,
+        /// Exit code of the last one.
+        exit_code: i64,
+    },
     /// A removal was asked for.
     RemovalRequested {
         /// Deployment.

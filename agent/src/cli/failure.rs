@@ -15,6 +15,8 @@ use crate::problem::Problem;
 pub enum Failure {
     /// Something to tell: found here or told by the daemon.
     Problem(v1::Problem),
+    /// Nothing went wrong: there are changes, and the exit code says so.
+    Changes,
     /// The reader of our output has gone; there is nobody to tell.
     ClosedPipe,
     /// Ctrl-C; what there was to say about it was said.
@@ -40,6 +42,7 @@ impl Failure {
                 let code = u8::try_from(problem.exit_code).ok().filter(|code| *code != 0);
                 ExitCode::from(code.unwrap_or(kedge_bundle::codes::exit::UNEXPECTED))
             }
+            Self::Changes => ExitCode::from(kedge_bundle::codes::exit::CHANGES),
             Self::ClosedPipe => ExitCode::SUCCESS,
             // 128 + SIGINT, what a shell says of a program that Ctrl-C ended.
             Self::Interrupted => ExitCode::from(130),

@@ -15,6 +15,7 @@ use kedge_proto::local::v1::progress::Body;
 use kedge_proto::v1::Phase;
 use tonic::{Response, Status, Streaming};
 
+use super::diff;
 use super::failure::Failure;
 use super::grid;
 use super::out::Out;
@@ -41,6 +42,8 @@ pub(super) struct Options {
     pub upload: Option<Upload>,
     /// Stop following once the daemon goes on by itself.
     pub detach: bool,
+    /// The caller shows the result; as JSON the steps before it are not results.
+    pub result_only: bool,
 }
 
 /// Follows until the end. `None` when it goes on without us.
@@ -63,7 +66,7 @@ pub(super) async fn follow(
         tokio::select! {
             step = steps.next() => match step {
                 Some(Ok(progress)) => {
-                    if out.json {
+                    if out.json && !options.result_only {
                         out.json(&progress)?;
                     }
                     match progress.body {
@@ -114,8 +117,13 @@ pub(super) fn conclude(out: &Out, done: Option<&local::Done>) -> Result<(), Fail
         return Ok(());
     };
     let mut text = String::new();
-    for step in &done.plan {
-        text.push_str(&format!("  {}\n", say::clean(step)));
+    match &done.diff {
+        Some(diff) => text.push_str(&diff::page(diff, out.colour())),
+        None => {
+            for step in &done.plan {
+                text.push_str(&format!("  {}\n", say::clean(step)));
+            }
+        }
     }
     if !out.quiet {
         text.push_str(&format!("{}\n", say::clean_lines(&done.message)));

@@ -58,28 +58,40 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         return Err(Failure::usage("standard input can be the bundle or the values, not both"));
     }
     let parameters = args.values.read()?;
-    let (reader, total) = open(&args.file).await?;
     let options = local::ImportOptions {
         deployment: args.deployment.unwrap_or_default(),
         parameters: parameters.into_iter().collect(),
         root_sha256: args.root_sha256.unwrap_or_default(),
         dry_run: args.dry_run,
         stage_only: args.stage_only,
-        request_id: request_id(),
-        total_bytes: total,
+        ..local::ImportOptions::default()
     };
+    let following = follow::Options { detach: args.detach, ..follow::Options::default() };
+    let done = send(context, &args.file, options, following).await?;
+    follow::conclude(&context.out, done.as_ref())
+}
+
+/// Sends a bundle with these options and follows what the daemon does with it.
+pub(super) async fn send(
+    context: &Context,
+    file: &Path,
+    options: local::ImportOptions,
+    following: follow::Options,
+) -> Result<Option<local::Done>, Failure> {
+    let (reader, total) = open(file).await?;
+    let options = local::ImportOptions { request_id: request_id(), total_bytes: total, ..options };
     let mut client = context.connect().await?;
     let upload = Upload { total, ..Upload::default() };
     // An error of reading is told to us, not to the daemon: it sees a bundle that ends early.
     let (trouble, mut troubled) = mpsc::channel(1);
     let frames = frames(options, reader, upload.clone(), trouble);
-    let following = follow::Options { upload: Some(upload), detach: args.detach };
+    let following = follow::Options { upload: Some(upload), ..following };
     let outcome = follow::follow(&context.out, client.import(frames), following).await;
     if let Ok(error) = troubled.try_recv() {
-        let message = format!("{}: {error}", args.file.display());
+        let message = format!("{}: {error}", file.display());
         return Err(Problem::new(&codes::UNREADABLE, message).into());
     }
-    follow::conclude(&context.out, outcome?.as_ref())
+    outcome
 }
 
 /// The bundle's bytes and their number, 0 where a pipe does not tell.

@@ -8,6 +8,7 @@ mod agent;
 mod completions;
 mod deploy;
 mod deployments;
+mod diff;
 mod enroll;
 mod failure;
 mod follow;
@@ -15,6 +16,7 @@ mod grid;
 mod import;
 mod logs;
 mod out;
+mod pause;
 mod remove;
 mod say;
 mod status;
@@ -54,7 +56,7 @@ Examples:
   kedge status --watch                               what runs here, redrawn as it changes
   kedge logs shop api -f                             what it says
 
-Exit codes are those of the error, see the code in brackets: 2 usage, 10 malformed, 11 untrusted,
+Exit codes are those of the error, see the code in brackets: 2 usage, 3 `diff` found changes, 10 malformed, 11 untrusted,
 12 expired, 13 older, 14 other audience, 15 parameter, 16 policy, 20 engine, 21 disk, 22 preflight,
 23 agent not reachable, 30 rolled back, 31 failed, 40 hub.";
 
@@ -90,6 +92,9 @@ enum Command {
     Status(status::Args),
     Deployments(deployments::Args),
     Logs(logs::Args),
+    Diff(diff::Args),
+    Pause(pause::Args),
+    Resume(pause::ResumeArgs),
     Remove(remove::Args),
     Version(version::Args),
     Completions(completions::Args),
@@ -124,6 +129,9 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Status(args) => block_on(status::run(&context, args)),
         Command::Deployments(args) => block_on(deployments::run(&context, args)),
         Command::Logs(args) => block_on(logs::run(&context, args)),
+        Command::Diff(args) => block_on(diff::run(&context, args)),
+        Command::Pause(args) => block_on(pause::run(&context, args)),
+        Command::Resume(args) => block_on(pause::resume(&context, args)),
         Command::Remove(args) => block_on(remove::run(&context, args)),
         Command::Version(args) => block_on(version::run(&context, args)),
         Command::Completions(args) => completions::run(&context, args),

@@ -125,6 +125,9 @@ fn deployment(deployment: &v1::DeploymentStatus, style: Style) -> String {
     let mut text = headline(deployment, style);
     text.push_str(&services(&deployment.services, style));
     let mut notes = Grid::default();
+    if let Some(pause) = &deployment.pause {
+        notes.row([Cell::new("paused", Paint::Warn), paused_line(pause, style.now).into()]);
+    }
     if let Some(operation) = &deployment.operation {
         notes.row([Cell::new("now", Paint::Warn), operation_line(deployment.phase, operation).into()]);
     }
@@ -196,6 +199,14 @@ fn services(services: &[v1::ServiceStatus], style: Style) -> String {
         }
     }
     text
+}
+
+fn paused_line(pause: &v1::Pause, now: Timestamp) -> String {
+    let mut line = format!("by {} {} ago", say::clean(&pause.by), say::age(&pause.at, now));
+    if !pause.reason.is_empty() {
+        line.push_str(&format!(": {}", say::clean(&pause.reason)));
+    }
+    line
 }
 
 fn operation_line(phase: i32, operation: &v1::Operation) -> String {
@@ -283,6 +294,9 @@ fn facts(status: &v1::HostStatus, at: Timestamp) -> Vec<String> {
         let name = say::clean(&deployment.name);
         let health = health_name(deployment.health);
         facts.push(format!("{name}: {}, {}, {health}", running(deployment), say::phase(deployment.phase)));
+        if let Some(pause) = &deployment.pause {
+            facts.push(format!("{name}: paused by {}: {}", say::clean(&pause.by), say::clean(&pause.reason)));
+        }
         if let Some(problem) = &deployment.last_problem {
             facts.push(format!("{name}: {} [{}]", say::clean(&problem.message), say::clean(&problem.code)));
         }

@@ -43,6 +43,11 @@ impl Values {
         Ok(all)
     }
 
+    /// Whether any were given.
+    pub(super) fn any(&self) -> bool {
+        self.values.is_some() || !self.set.is_empty()
+    }
+
     /// Whether standard input is read for values.
     pub(super) fn takes_stdin(&self) -> bool {
         self.values.as_deref() == Some(Path::new("-"))

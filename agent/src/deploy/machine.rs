@@ -125,6 +125,17 @@ pub fn touches_containers(phase: Phase) -> bool {
     matches!(phase, Phase::Applying | Phase::Gating | Phase::RollingBack | Phase::Removing)
 }
 
+/// Whether an operation of a paused deployment waits before this phase. What may change containers waits, and so does the
+/// check of the host before it, which would be out of date afterwards. What has begun to change them is seen to its end,
+/// once: left half-way it would help nobody.
+pub fn waits_while_paused(phase: Phase, attempt: u32) -> bool {
+    match phase {
+        Phase::Offered | Phase::Fetching | Phase::Verified | Phase::Removing => false,
+        Phase::Preflight | Phase::AwaitingApproval | Phase::AwaitingWindow | Phase::Snapshotting => true,
+        Phase::Applying | Phase::Gating | Phase::RollingBack => attempt > 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +216,14 @@ mod tests {
         assert_eq!(next(Phase::Applying, Ended::Passing, situation), Next::Again);
         situation.attempt = TRIES_OF_APPLYING;
         assert_eq!(next(Phase::Applying, Ended::Passing, situation), Next::Enter(Phase::RollingBack));
+    }
+
+    #[test]
+    fn while_paused_nothing_begins_that_leads_to_a_change_and_nothing_begun_is_left_half_way() {
+        let waits: Vec<Phase> = PHASES.into_iter().filter(|p| waits_while_paused(*p, 1)).collect();
+        assert_eq!(waits, PHASES[3..7]);
+        let again: Vec<Phase> = PHASES.into_iter().filter(|p| waits_while_paused(*p, 2)).collect();
+        assert_eq!(again, PHASES[3..10]);
     }
 
     #[test]

@@ -13,12 +13,13 @@
 
 mod acceptance;
 pub mod compile;
-mod dry_run;
 pub mod files;
 pub mod machine;
 mod memory;
+pub mod pause;
 mod phases;
 mod ports;
+pub mod preview;
 mod requests;
 pub mod secrets;
 mod status;
@@ -29,7 +30,6 @@ mod tests;
 mod transitions;
 
 pub use acceptance::{audit_refusal, room, take_in};
-pub use dry_run::dry_run;
 pub use status::sentence;
 
 use std::collections::BTreeMap;
@@ -59,6 +59,22 @@ pub enum Command {
         id: String,
         /// Who wants to see it happen.
         watcher: Option<mpsc::Sender<Progress>>,
+    },
+    /// Change nothing of it until told otherwise.
+    Pause {
+        /// User.
+        by: String,
+        /// Why.
+        reason: String,
+        /// Told once it is so.
+        answer: pause::Answer,
+    },
+    /// Keep it as it should be again.
+    Resume {
+        /// User.
+        by: String,
+        /// Told once it is so.
+        answer: pause::Answer,
     },
 }
 

@@ -22,6 +22,14 @@ impl Deployment {
         match command {
             Command::Install(install) => self.install(install).await,
             Command::Remove { volumes, id, watcher } => self.remove(volumes, id, watcher).await,
+            Command::Pause { by, reason, answer } => {
+                self.pause_it(by, reason, answer).await;
+                false
+            }
+            Command::Resume { by, answer } => {
+                self.resume_it(by, answer).await;
+                false
+            }
         }
     }
 
@@ -202,6 +210,11 @@ impl Deployment {
                 ),
                 Command::Remove { watcher, .. } => {
                     (watcher, Problem::new(&codes::NO_DEPLOYMENT, "the deployment was just removed"))
+                }
+                Command::Pause { answer, .. } | Command::Resume { answer, .. } => {
+                    let problem = Problem::new(&codes::NO_DEPLOYMENT, "the deployment was just removed");
+                    let _ = answer.send(Err(problem));
+                    continue;
                 }
             };
             if let Some(watcher) = watcher {

@@ -2,6 +2,7 @@
 
 use kedge_proto::v1;
 
+use super::pause::PauseRecord;
 use crate::health::services;
 use crate::store::{DeploymentRecord, GenerationRecord, Phase, RefusedRecord, ReleaseRef};
 
@@ -25,14 +26,23 @@ pub struct Course {
     pub total_bytes: u64,
 }
 
+/// What is known of a deployment beside its record.
+pub struct Known<'a> {
+    /// The active generation.
+    pub active: Option<&'a GenerationRecord>,
+    /// Releases refused here.
+    pub refused: &'a [RefusedRecord],
+    /// Nothing is to be changed.
+    pub paused: Option<&'a PauseRecord>,
+    /// What the supervisor sees.
+    pub seen: &'a Seen,
+    /// How far the operation has come.
+    pub course: &'a Course,
+}
+
 /// Puts the status together.
-pub fn of(
-    record: &DeploymentRecord,
-    active: Option<&GenerationRecord>,
-    refused: &[RefusedRecord],
-    seen: &Seen,
-    course: &Course,
-) -> v1::DeploymentStatus {
+pub fn of(record: &DeploymentRecord, known: &Known<'_>) -> v1::DeploymentStatus {
+    let Known { active, refused, paused, seen, course } = known;
     let health = if seen.engine_away { v1::Health::Unknown } else { services::overall(&seen.services) };
     let phase = match (&record.operation, record.active) {
         (Some(operation), _) => phase(operation.phase),
@@ -69,7 +79,9 @@ pub fn of(
         since: record.since.clone(),
         removed: false,
         compose_project: record.name.clone(),
-        paused: false,
+        paused: paused.is_some(),
+        pause: paused.map(PauseRecord::to_proto),
+        last_drift: None,
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::compile::{Order, compile_aside};
 use super::machine;
+use super::pause::{self, PauseRecord};
 use super::phases::{Failed, Job};
 use super::status::{self, Course, sentence};
 use super::supervisor::{Supervisor, Target};
@@ -43,6 +44,8 @@ pub struct Deployment {
     pub(super) queued: Option<Install>,
     /// What a removal left on purpose.
     pub(super) kept: Vec<String>,
+    /// Nothing is to be changed.
+    pub(super) paused: Option<PauseRecord>,
 }
 
 /// Whether the task goes on.
@@ -64,6 +67,7 @@ enum Stopped {
 impl Deployment {
     /// A task for what the store knows.
     pub fn new(world: Arc<World>, record: DeploymentRecord, commands: mpsc::Receiver<Command>) -> Self {
+        let paused = pause::load(&world.store, &record.name);
         let supervisor = Supervisor::spawn(Arc::clone(&world), record.name.clone());
         Self {
             world,
@@ -74,6 +78,7 @@ impl Deployment {
             watchers: Vec::new(),
             queued: None,
             kept: Vec::new(),
+            paused,
         }
     }
 
@@ -102,8 +107,10 @@ impl Deployment {
     }
 
     /// Nothing to do but to supervise, until a request comes or the engine turns out to be another one.
-    async fn idle(&mut self) -> Flow {
-        if let Some(install) = self.queued.take() {
+    pub(super) async fn idle(&mut self) -> Flow {
+        if self.record.operation.is_none()
+            && let Some(install) = self.queued.take()
+        {
             self.install(install).await;
             return Flow::GoOn;
         }
@@ -133,6 +140,9 @@ impl Deployment {
 
     /// One phase of the operation: do it while listening, then write down what comes next.
     async fn operate(&mut self, operation: OperationRecord) -> Flow {
+        if self.must_wait(&operation) {
+            return self.wait_while_paused(&operation).await;
+        }
         self.world.hooks.entered(&self.record.name, operation.phase).await;
         let result = match self.perform(&operation).await {
             Stopped::Shutdown => return Flow::Over,
@@ -211,7 +221,7 @@ impl Deployment {
     }
 
     /// Tells the supervisor what to keep: the active generation, or while containers are being changed, what to look at.
-    async fn set_target(&self) {
+    pub(super) async fn set_target(&self) {
         let target = match self.target().await {
             Ok(target) => target,
             Err(problem) => {
@@ -244,7 +254,8 @@ impl Deployment {
             dry_run: false,
         };
         let compiled = Arc::new(compile_aside(&self.world, order).await?);
-        Ok(Some(Target { compiled, act: !changing && self.record.active.is_some() }))
+        let act = !changing && self.record.active.is_some() && self.paused.is_none();
+        Ok(Some(Target { compiled, act }))
     }
 
     pub(super) fn generation(&self, number: Option<u64>) -> Result<Option<GenerationRecord>, Problem> {
@@ -260,7 +271,14 @@ impl Deployment {
         let active = self.generation(self.record.active).ok().flatten();
         let seen = self.supervisor.seen();
         let seen = seen.borrow();
-        status::of(&self.record, active.as_ref(), &self.refused(), &seen, &self.course)
+        let known = status::Known {
+            active: active.as_ref(),
+            refused: &self.refused(),
+            paused: self.paused.as_ref(),
+            seen: &seen,
+            course: &self.course,
+        };
+        status::of(&self.record, &known)
     }
 
     pub(super) fn publish(&self) {

@@ -1,5 +1,7 @@
 //! The life of a deployment against the engine in memory: what a vendor and a customer would see.
 
+mod paused;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -191,7 +193,7 @@ async fn last(mut progress: mpsc::Receiver<Progress>) -> Result<String, Problem>
     loop {
         match progress.recv().await.expect("an operation ends with Done or Failed") {
             Progress::Step { .. } => {}
-            Progress::Done { message, .. } => return Ok(message),
+            Progress::Done { message, .. } | Progress::Would { message, .. } => return Ok(message),
             Progress::Failed(problem) => return Err(problem),
         }
     }
@@ -433,14 +435,15 @@ async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     };
     let before = tree(rig.folder.path());
     let mut progress = host.import_with(options, rig.bundle(1, |_| {}).bytes()).await;
-    let plan = loop {
+    let diff = loop {
         match progress.recv().await.unwrap() {
-            Progress::Done { plan, .. } => break plan,
-            Progress::Failed(problem) => panic!("{problem}"),
+            Progress::Would { diff, .. } => break diff,
             Progress::Step { .. } => {}
+            other => panic!("{other:?}"),
         }
     };
-    assert!(plan.iter().any(|step| step.contains("create hello-web-1")), "{plan:?}");
+    assert_eq!((diff.services[0].service.as_str(), diff.services[0].action.as_str()), ("web", "create"));
+    assert_eq!(diff.to.as_ref().map(|to| to.seq), Some(1));
     assert_eq!(tree(rig.folder.path()), before);
     assert_eq!(rig.engine.changes(), Vec::<String>::new());
 }
@@ -455,8 +458,8 @@ async fn a_removal_keeps_volumes_and_says_so_unless_told_otherwise() {
         let kept = loop {
             match progress.recv().await.unwrap() {
                 Progress::Done { kept, .. } => break kept,
-                Progress::Failed(problem) => panic!("{problem}"),
                 Progress::Step { .. } => {}
+                other => panic!("{other:?}"),
             }
         };
         assert!(rig.engine.containers().is_empty());

@@ -283,6 +283,7 @@ impl Deployment {
         let name = &self.record.name;
         let mut writes =
             Writes::new().remove::<DeploymentRecord>(name).remove::<super::memory::JobsRecord>(name);
+        writes = writes.remove::<super::pause::PauseRecord>(name);
         for generation in self.world.store.scan::<GenerationRecord>(&format!("{name}/"))? {
             writes = writes.remove::<GenerationRecord>(&generation.key());
         }

@@ -50,6 +50,7 @@ pub fn services(
                 .map(|d| u32::try_from(d.restarts).unwrap_or(u32::MAX))
                 .fold(0, u32::saturating_add),
             ports: ports(&there),
+            crash_loop: None,
         }
     };
     desired.services.iter().map(service).collect()

@@ -10,11 +10,12 @@ use tokio::sync::mpsc;
 use super::offers::reference;
 use super::{ByteStream, DEFAULT_STREAM, DeployOptions, Host, ImportOptions, Progress, request_or_fresh};
 use crate::codes;
-use crate::deploy::{self, Command, Install};
+use crate::deploy::{self, Command, Install, preview};
 use crate::images::intake::{self, OnBytes, StreamReader};
 use crate::images::{Loaded, release};
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, Origin, Writes};
+use kedge_proto::local::v1::Diff;
 use kedge_proto::v1;
 
 /// How long `deploy` waits for the hub to offer what was asked for.
@@ -82,7 +83,7 @@ impl Host {
                 world.content.remove_blob(digest);
             }
             let message = format!("{} is valid; nothing was changed", deploy::sentence(&target));
-            let done = Progress::Done { message, deployment: None, plan: plan?, kept: Vec::new() };
+            let done = Progress::Would { message, diff: Box::new(plan?) };
             let _ = progress.send(done).await;
             return Ok(());
         }
@@ -104,13 +105,13 @@ impl Host {
         self.install(&name, install).await
     }
 
-    /// What installing it would do, a sentence each. Nothing is written but blobs, which the caller removes.
+    /// What installing it would do. Nothing is written but blobs, which the caller removes.
     async fn plan_of(
         &self,
         name: &str,
         taken: &intake::Taken,
         given: std::collections::BTreeMap<String, String>,
-    ) -> Result<Vec<String>, Problem> {
+    ) -> Result<Diff, Problem> {
         let verified = &taken.admitted.verified;
         let loaded = Loaded {
             digest: verified.digest,
@@ -118,7 +119,8 @@ impl Host {
             listing: taken.admitted.content.clone(),
             small_blobs: std::collections::BTreeSet::new(),
         };
-        deploy::dry_run(&self.inner.world, name, loaded, given).await
+        let request = preview::Request { deployment: name.to_owned(), loaded, given };
+        preview::of_release(&self.inner.world, request).await
     }
 
     pub(super) async fn run_deploy(self, options: DeployOptions, progress: mpsc::Sender<Progress>) {
@@ -144,7 +146,16 @@ impl Host {
         if options.dry_run {
             let message =
                 format!("{} would be installed as {name}; nothing was changed", deploy::sentence(&target));
-            let done = Progress::Done { message, deployment: None, plan: Vec::new(), kept: Vec::new() };
+            let digest = release::parse_digest(&target.digest)?;
+            // What has not been fetched cannot be compared.
+            let done = if self.inner.world.content.has_release(&digest) {
+                let loaded = release::load(&self.inner.world.content, &digest)?;
+                let request = preview::Request { deployment: name, loaded, given: options.parameters };
+                let diff = Box::new(preview::of_release(&self.inner.world, request).await?);
+                Progress::Would { message, diff }
+            } else {
+                Progress::Done { message, deployment: None, plan: Vec::new(), kept: Vec::new() }
+            };
             let _ = progress.send(done).await;
             return Ok(());
         }

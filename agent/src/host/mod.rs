@@ -4,6 +4,7 @@
 //! that nothing is possible in one that the other's audit entry would miss. A [`Host`] is a cheap handle;
 //! the work happens in the deployments' own tasks.
 
+mod diff;
 pub mod garbage;
 mod import;
 mod logs;
@@ -15,9 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use kedge_proto::local::v1::Diff;
 use kedge_proto::tether::v1::{ReleaseOffer, Subscription};
 use kedge_proto::v1;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 
@@ -30,13 +32,15 @@ use crate::world::World;
 
 /// Steps that may wait for a caller who reads slowly.
 const PROGRESS: usize = 64;
+/// Longest reason for a pause, characters.
+const MOST_REASON: usize = 200;
 /// The stream that is meant when none is named.
 const DEFAULT_STREAM: &str = "stable";
 
 /// Bytes from outside, in order, in bounded chunks. An error ends the import.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Problem>> + Send>>;
 
-/// One step of an operation's course, as the caller sees it. `Done` or `Failed` is the last.
+/// One step of an operation's course, as the caller sees it. `Done`, `Would` or `Failed` is the last.
 #[derive(Debug, Clone)]
 pub enum Progress {
     /// Something is being done.
@@ -60,6 +64,13 @@ pub enum Progress {
         plan: Vec<String>,
         /// For a removal: what was left on purpose.
         kept: Vec<String>,
+    },
+    /// A dry run ended: this would be done.
+    Would {
+        /// A sentence.
+        message: String,
+        /// What would be done.
+        diff: Box<Diff>,
     },
     /// The operation did not succeed.
     Failed(Problem),
@@ -254,6 +265,36 @@ impl Host {
             let _ = progress.send(Progress::Failed(problem)).await;
         }
         receiver
+    }
+
+    /// From when this returns nothing of the deployment is changed, until [`Host::resume`]. Gives a sentence.
+    ///
+    /// # Errors
+    /// [`codes::NO_DEPLOYMENT`], or when it cannot be written down.
+    pub async fn pause(&self, deployment: &str, by: &str, reason: &str) -> Result<String, Problem> {
+        let (answer, said) = oneshot::channel();
+        let reason = reason.chars().filter(|c| !c.is_control()).take(MOST_REASON).collect();
+        self.ask(deployment, Command::Pause { by: by.to_owned(), reason, answer }, said).await
+    }
+
+    /// The deployment is kept as it should be again. Gives a sentence.
+    ///
+    /// # Errors
+    /// As [`Host::pause`].
+    pub async fn resume(&self, deployment: &str, by: &str) -> Result<String, Problem> {
+        let (answer, said) = oneshot::channel();
+        self.ask(deployment, Command::Resume { by: by.to_owned(), answer }, said).await
+    }
+
+    async fn ask<T>(
+        &self,
+        deployment: &str,
+        command: Command,
+        said: oneshot::Receiver<Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        let sent = self.handle(deployment)?.send(command).await;
+        sent.map_err(|_| no_deployment(deployment))?;
+        said.await.unwrap_or_else(|_| Err(no_deployment(deployment)))
     }
 
     /// Lines of the containers of a deployment, oldest first per container.

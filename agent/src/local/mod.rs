@@ -17,8 +17,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kedge_proto::local::v1::EnrollReply;
 use kedge_proto::local::v1::local_server::LocalServer;
+use kedge_proto::local::v1::{Diff, EnrollReply};
 use kedge_proto::v1;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -48,6 +48,12 @@ pub trait Operations: Send + Sync + 'static {
     async fn deploy(&self, options: DeployOptions) -> mpsc::Receiver<Progress>;
     /// See [`Host::remove`].
     async fn remove(&self, deployment: &str, volumes: bool, request_id: &str) -> mpsc::Receiver<Progress>;
+    /// See [`Host::pause`].
+    async fn pause(&self, deployment: &str, by: &str, reason: &str) -> Result<String, Problem>;
+    /// See [`Host::resume`].
+    async fn resume(&self, deployment: &str, by: &str) -> Result<String, Problem>;
+    /// See [`Host::diff`].
+    async fn diff(&self, deployment: &str) -> Result<Diff, Problem>;
     /// See [`Host::logs`].
     async fn logs(&self, options: LogOptions) -> Result<mpsc::Receiver<Result<LogLine, Problem>>, Problem>;
     /// See [`crate::tether::enroll`].
@@ -79,6 +85,18 @@ impl Operations for Daemon {
 
     async fn remove(&self, deployment: &str, volumes: bool, request_id: &str) -> mpsc::Receiver<Progress> {
         self.host.remove(deployment, volumes, request_id).await
+    }
+
+    async fn pause(&self, deployment: &str, by: &str, reason: &str) -> Result<String, Problem> {
+        self.host.pause(deployment, by, reason).await
+    }
+
+    async fn resume(&self, deployment: &str, by: &str) -> Result<String, Problem> {
+        self.host.resume(deployment, by).await
+    }
+
+    async fn diff(&self, deployment: &str) -> Result<Diff, Problem> {
+        self.host.diff(deployment).await
     }
 
     async fn logs(&self, options: LogOptions) -> Result<mpsc::Receiver<Result<LogLine, Problem>>, Problem> {

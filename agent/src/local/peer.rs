@@ -35,6 +35,25 @@ pub(super) fn check(allowed: Allowed, request: Request<()>) -> Result<Request<()
     }
 }
 
+/// Who speaks, as records name them: the user's name, `user 1000` where the host has none. What the caller says of itself
+/// counts for nothing.
+pub(super) fn name<T>(request: &Request<T>) -> String {
+    let Some(peer) = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred) else {
+        return "somebody".to_owned();
+    };
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_in(&users, peer.uid()).map_or_else(|| format!("user {}", peer.uid()), str::to_owned)
+}
+
+/// `name:password:uid:…` a line.
+fn name_in(users: &str, uid: u32) -> Option<&str> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid) && !name.is_empty()).then_some(name)
+    })
+}
+
 impl Allowed {
     fn permits(self, uid: u32, gid: u32, more_groups: impl FnOnce() -> Vec<u32>) -> bool {
         uid == 0 || uid == self.uid || gid == self.gid || more_groups().contains(&self.gid)
@@ -93,6 +112,14 @@ mod tests {
         assert_eq!(groups_in(STATUS, 1000), [27, 990, 1000]);
         assert_eq!(groups_in(STATUS, 1001), [0u32; 0]);
         assert_eq!(groups_in("", 0), [0u32; 0]);
+    }
+
+    #[test]
+    fn a_user_is_named_as_the_host_names_it() {
+        let users =
+            "root:x:0:0:root:/root:/bin/bash\nbroken\n:x:7:7::/:\nada:x:1000:1000::/home/ada:/bin/sh\n";
+        assert_eq!(name_in(users, 1000), Some("ada"));
+        assert_eq!((name_in(users, 7), name_in(users, 5)), (None, None));
     }
 
     #[test]

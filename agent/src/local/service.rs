@@ -12,7 +12,7 @@ use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Operations, wire};
+use super::{Operations, peer, wire};
 use crate::codes;
 use crate::host::{ByteStream, DeployOptions, ImportOptions, LogLine, LogOptions, Progress};
 use crate::problem::Problem;
@@ -36,6 +36,18 @@ impl<O: Operations> Service<O> {
         stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Response<Answers<T>> {
         Response::new(Box::pin(stream.take_until(self.ending.clone().cancelled_owned())))
+    }
+
+    #[allow(clippy::result_large_err)] // a gRPC status is what a call answers with
+    fn paused(
+        &self,
+        deployment: &str,
+        said: Result<String, Problem>,
+    ) -> Result<Response<proto::PauseReply>, Status> {
+        let message = said.map_err(|problem| wire::to_status(&problem))?;
+        let status = self.operations.status().borrow().clone();
+        let deployment = status.deployments.iter().find(|d| d.name == deployment).cloned();
+        Ok(Response::new(proto::PauseReply { message, deployment }))
     }
 
     fn follow(&self, progress: tokio::sync::mpsc::Receiver<Progress>) -> Response<Answers<proto::Progress>> {
@@ -123,6 +135,29 @@ impl<O: Operations> Local for Service<O> {
         let progress =
             self.operations.remove(&request.deployment, request.remove_volumes, &request.request_id).await;
         Ok(self.follow(progress))
+    }
+
+    async fn diff(&self, request: Request<proto::DiffRequest>) -> Result<Response<proto::Diff>, Status> {
+        let diff = self.operations.diff(&request.into_inner().deployment).await;
+        diff.map(Response::new).map_err(|problem| wire::to_status(&problem))
+    }
+
+    async fn pause(
+        &self,
+        request: Request<proto::PauseRequest>,
+    ) -> Result<Response<proto::PauseReply>, Status> {
+        let by = peer::name(&request);
+        let proto::PauseRequest { deployment, reason } = request.into_inner();
+        self.paused(&deployment, self.operations.pause(&deployment, &by, &reason).await)
+    }
+
+    async fn resume(
+        &self,
+        request: Request<proto::ResumeRequest>,
+    ) -> Result<Response<proto::PauseReply>, Status> {
+        let by = peer::name(&request);
+        let deployment = request.into_inner().deployment;
+        self.paused(&deployment, self.operations.resume(&deployment, &by).await)
     }
 
     async fn logs(&self, request: Request<proto::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {

@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 
 use crate::codes;
 use crate::host::Progress;
+use crate::plan::impact::sentences;
 use crate::problem::Problem;
 
 /// Statuses travel in headers, which are small; the start of a message says what matters.
@@ -51,7 +52,13 @@ pub fn progress(progress: Progress) -> local::Progress {
             Body::Step(local::Step { phase: phase.into(), message, done_bytes, total_bytes })
         }
         Progress::Done { message, deployment, plan, kept } => {
-            Body::Done(local::Done { message, deployment: deployment.map(|d| *d), plan, kept })
+            let deployment = deployment.map(|d| *d);
+            Body::Done(local::Done { message, deployment, plan, kept, diff: None })
+        }
+        Progress::Would { message, diff } => {
+            // The sentences are for a command line that is older than the diff.
+            let plan = sentences(&diff);
+            Body::Done(local::Done { message, plan, diff: Some(*diff), ..local::Done::default() })
         }
         Progress::Failed(problem) => Body::Failed(problem.to_proto()),
     };

@@ -13,6 +13,7 @@
 
 pub mod desired;
 pub mod differ;
+pub mod impact;
 mod matching;
 mod planner;
 mod resources;

@@ -5,6 +5,7 @@
 
 pub(crate) mod builders;
 mod differences;
+mod impact;
 mod lifecycle;
 mod names;
 mod updates;

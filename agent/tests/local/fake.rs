@@ -122,6 +122,20 @@ impl Operations for Fake {
         self.operation(v1::Phase::Removing, "removed")
     }
 
+    async fn pause(&self, deployment: &str, by: &str, reason: &str) -> Result<String, Problem> {
+        self.note(format!("pause {deployment} {reason:?}"));
+        Ok(format!("{deployment} is paused by {by}"))
+    }
+
+    async fn resume(&self, deployment: &str, _by: &str) -> Result<String, Problem> {
+        self.note(format!("resume {deployment}"));
+        Ok(format!("{deployment} is resumed"))
+    }
+
+    async fn diff(&self, deployment: &str) -> Result<local::Diff, Problem> {
+        Ok(local::Diff { deployment: deployment.into(), ..local::Diff::default() })
+    }
+
     async fn logs(&self, options: LogOptions) -> Result<mpsc::Receiver<Result<LogLine, Problem>>, Problem> {
         if options.deployment != "shop" {
             return Err(Problem::new(&codes::NO_DEPLOYMENT, format!("no `{}`", options.deployment)));

@@ -17,6 +17,8 @@ pub enum Need {
     Compose,
     /// Root and `dockerd`, to start and restart an engine of one's own.
     OwnEngine,
+    /// Root and Engine 26.1 unpacked below `KEDGE_NEWER_ENGINE`.
+    NewerEngine,
 }
 
 impl Need {
@@ -26,6 +28,7 @@ impl Need {
             Self::Loop => "loop",
             Self::Compose => "compose",
             Self::OwnEngine => "own-engine",
+            Self::NewerEngine => "newer-engine",
         }
     }
 
@@ -43,7 +46,11 @@ impl Need {
             Self::OwnEngine if !succeeds("dockerd", &["--version"]) => {
                 Some("dockerd is not installed".to_owned())
             }
-            Self::Engine | Self::Loop | Self::Compose | Self::OwnEngine => None,
+            Self::NewerEngine if !is_root() => Some("an engine of its own needs root".to_owned()),
+            Self::NewerEngine if newer_engine().is_none() => {
+                Some("KEDGE_NEWER_ENGINE names no folder with Engine 26.1".to_owned())
+            }
+            Self::Engine | Self::Loop | Self::Compose | Self::OwnEngine | Self::NewerEngine => None,
         }
     }
 }
@@ -72,6 +79,12 @@ pub fn met(needs: &[Need]) -> bool {
 /// The binary of Docker Compose 2, where there is one.
 pub fn compose() -> Option<PathBuf> {
     std::env::var_os("KEDGE_COMPOSE").map(PathBuf::from).filter(|path| Path::is_file(path))
+}
+
+/// The folder that holds Engine 26.1, where there is one.
+pub fn newer_engine() -> Option<PathBuf> {
+    let folder = std::env::var_os("KEDGE_NEWER_ENGINE").map(PathBuf::from);
+    folder.filter(|folder| folder.join("usr/sbin/dockerd").is_file())
 }
 
 fn is_root() -> bool {

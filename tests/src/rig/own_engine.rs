@@ -1,5 +1,6 @@
 //! An engine of the test's own, which it may stop and start: `dockerd` with folders, a socket and a network namespace
-//! of its own, so that neither knows of the machine's engine.
+//! of its own, so that neither knows of the machine's engine. It is the machine's version, or a newer one that `./test`
+//! has unpacked.
 
 use std::fs::File;
 use std::io;
@@ -9,12 +10,44 @@ use std::time::{Duration, Instant};
 
 use super::docker::Docker;
 use super::names;
+use super::need;
 use super::outcome::run;
 use super::process::Guarded;
+
+/// Which engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    /// As the machine's own.
+    Machine,
+    /// Engine 26.1 with Docker's own image store.
+    Newer,
+    /// Engine 26.1 with containerd's image store.
+    NewerContainerd,
+}
+
+impl Make {
+    fn config(self) -> &'static str {
+        match self {
+            Self::Machine | Self::Newer => "{}",
+            Self::NewerContainerd => r#"{"features": {"containerd-snapshotter": true}}"#,
+        }
+    }
+
+    /// Where its programs are, if not on the `PATH`.
+    fn programs(self) -> Option<PathBuf> {
+        match self {
+            Self::Machine => None,
+            Self::Newer | Self::NewerContainerd => {
+                Some(need::newer_engine().expect("see need::Need::NewerEngine"))
+            }
+        }
+    }
+}
 
 /// A running engine; ended and removed when this goes out of scope.
 #[derive(Debug)]
 pub struct OwnEngine {
+    make: Make,
     folder: tempfile::TempDir,
     network: String,
     daemon: Option<Guarded>,
@@ -24,13 +57,13 @@ impl OwnEngine {
     /// Starts one.
     ///
     /// # Panics
-    /// When it does not start: see [`super::need::Need::OwnEngine`].
-    pub fn start() -> Self {
+    /// When it does not start: see [`super::need::Need::OwnEngine`] and [`super::need::Need::NewerEngine`].
+    pub fn start(make: Make) -> Self {
         let folder = names::scratch("kedge-engine-");
-        std::fs::write(folder.path().join("daemon.json"), "{}").expect("a writable folder");
+        std::fs::write(folder.path().join("daemon.json"), make.config()).expect("a writable folder");
         let network = names::unique("kt");
         run(Command::new("ip").args(["netns", "add", &network])).succeeded();
-        let mut engine = Self { folder, network, daemon: None };
+        let mut engine = Self { make, folder, network, daemon: None };
         run(Command::new("ip").args(["-n", &engine.network, "link", "set", "lo", "up"])).succeeded();
         engine.start_again();
         engine
@@ -58,6 +91,15 @@ impl OwnEngine {
     pub fn start_again(&mut self) {
         let log = File::options().create(true).append(true).open(self.path("log")).expect("a log");
         let mut command = self.docker().beside("dockerd");
+        if let Some(programs) = self.make.programs() {
+            // It starts a containerd of its own version; the runtime is the machine's.
+            let path = std::env::var("PATH").unwrap_or_default();
+            let own = ["usr/sbin", "usr/bin"].map(|folder| programs.join(folder).display().to_string());
+            command = self.docker().beside(programs.join("usr/sbin/dockerd"));
+            command.env("PATH", format!("{}:{path}", own.join(":")));
+            // Where the kernel lets nobody switch IPv6 off for one interface, it would refuse every bridge.
+            command.env("DOCKER_ALLOW_IPV6_ON_IPV4_INTERFACE", "1");
+        }
         let folders = [
             ("--config-file", "daemon.json"),
             ("--data-root", "data"),

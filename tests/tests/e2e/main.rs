@@ -6,6 +6,7 @@ mod bad_input;
 mod crash;
 mod hello;
 mod neighbours;
+mod operating;
 mod own_engine;
 mod stack;
 mod three_tier;

@@ -2,7 +2,7 @@
 
 use kedge_tests::rig::docker::Docker;
 use kedge_tests::rig::need::{self, Need};
-use kedge_tests::rig::own_engine::OwnEngine;
+use kedge_tests::rig::own_engine::{Make, OwnEngine};
 use kedge_tests::rig::{images, names};
 
 #[test]
@@ -11,7 +11,7 @@ fn an_engine_of_ones_own_is_apart_from_the_machine_s_and_comes_back_with_what_it
         return;
     }
     images::ensure_busybox().unwrap();
-    let mut engine = OwnEngine::start();
+    let mut engine = OwnEngine::start(Make::Machine);
     let name = names::unique("volume-");
     engine.docker().run(&["volume", "create", &name]).succeeded();
     assert!(Docker::of_this_machine().run(&["volume", "inspect", &name]).code != Some(0));

@@ -6,7 +6,7 @@ use kedge_tests::rig::host::{self, Host};
 use kedge_tests::rig::hub::Hub;
 use kedge_tests::rig::images;
 use kedge_tests::rig::need::{self, Need};
-use kedge_tests::rig::own_engine::OwnEngine;
+use kedge_tests::rig::own_engine::{Make, OwnEngine};
 use kedge_tests::rig::vendor::Vendor;
 
 use crate::stack::{Customer, Stack};
@@ -100,7 +100,7 @@ fn it_outlives_a_restart_of_the_engine() {
     }
     let vendor = Vendor::shared();
     let bundle = vendor.bundle(PRODUCT, "1.0.0");
-    let mut engine = OwnEngine::start();
+    let mut engine = OwnEngine::start(Make::Machine);
     let host = Host::start_on(engine.docker(), "");
     let stack = Stack::new(&host, PRODUCT);
     stack.import(&host, &vendor, &bundle).succeeded();
@@ -112,6 +112,41 @@ fn it_outlives_a_restart_of_the_engine() {
     let rows = customer.rows();
     stack.post(host.docker(), "/rows?value=after").succeeded();
     assert!(rows > 0);
+    customer.finds_every_row(&host, &stack);
+}
+
+#[test]
+fn it_is_installed_and_updated_on_a_newer_engine() {
+    on_newer(Make::Newer);
+}
+
+#[test]
+fn it_is_installed_and_updated_on_a_newer_engine_with_containerds_image_store() {
+    on_newer(Make::NewerContainerd);
+}
+
+/// From files, without a network: what runs is what was signed, also where images have other IDs.
+fn on_newer(make: Make) {
+    if !need::met(&[Need::Engine, Need::NewerEngine]) {
+        return;
+    }
+    let (vendor, engine) = (Vendor::shared(), OwnEngine::start(make));
+    let host = Host::start_on(engine.docker(), "");
+    let stack = Stack::new(&host, PRODUCT);
+    stack.import(&host, &vendor, &vendor.bundle(PRODUCT, "1.0.0")).succeeded();
+    assert!(host::runs(&stack.status(&host), "1.0.0"), "{}", stack.status(&host));
+    let customer = Customer::of(&stack, host.docker());
+    let before = host.docker().of_project("container", &stack.name);
+    stack.import(&host, &vendor, &vendor.bundle(PRODUCT, "1.0.0")).succeeded();
+    assert_eq!(host.docker().of_project("container", &stack.name), before, "the same again is nothing new");
+    // A container that dies is noticed by the engine's events.
+    let api = host.docker().container(&stack.name, "api");
+    host.docker().run(&["kill", &api]).succeeded();
+    stack.wait_until_it_runs(&host, "1.0.0");
+    stack.import(&host, &vendor, &vendor.bundle(PRODUCT, "2.0.0")).succeeded();
+    assert_eq!(stack.get(&host, "/").trim(), "three-tier 2.0.0");
+    stack.import(&host, &vendor, &vendor.bundle(PRODUCT, "3.0.0")).failed_with(30, "KE-3006");
+    stack.wait_until_it_runs(&host, "2.0.0");
     customer.finds_every_row(&host, &stack);
 }
 

@@ -8,6 +8,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a bench fails loudly or its figures mean nothing")]
 
 mod events;
+mod figures;
+mod growth;
 mod library;
 mod machine;
 mod measure;
@@ -16,17 +18,26 @@ mod resident;
 mod stack;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
+use figures::{Figures, Took};
+use kedge_tests::rig::images;
 use kedge_tests::rig::need::{self, Need};
-use kedge_tests::rig::{images, names, programs};
-use measure::{HEADING, Row, plain};
-use stack::{LAYERS, Stack};
+use stack::Stack;
 
-const USAGE: &str = "usage: bench [--rounds N] [--services N]   (5 rounds; 20 services, a multiple of 4)";
+const USAGE: &str = "usage: bench [--rounds N] [--services N]   one size: 5 rounds, 20 services
+       bench growth [--rounds N]              5, 20, 60 and 150 services: 1 round";
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bench {
+    /// Everything about one size of stack.
+    Figures { rounds: usize, stack: Stack },
+    /// How the main figures grow with the number of services.
+    Growth { rounds: usize },
+}
 
 fn main() -> ExitCode {
-    let Some((rounds, stack)) = arguments(std::env::args().skip(1)) else {
+    let Some(bench) = Bench::parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
@@ -37,165 +48,30 @@ fn main() -> ExitCode {
         eprintln!("bench: {error}");
         return ExitCode::FAILURE;
     }
-    let figures = Figures::take(rounds, stack);
-    figures.print(rounds, stack);
+    match bench {
+        Bench::Figures { rounds, stack } => Figures::take(rounds, stack).print(rounds, stack),
+        Bench::Growth { rounds } => growth::run(rounds),
+    }
     ExitCode::SUCCESS
 }
 
-fn arguments(mut words: impl Iterator<Item = String>) -> Option<(usize, Stack)> {
-    let (mut rounds, mut services) = (5, 20);
-    while let Some(word) = words.next() {
-        let number = words.next()?.parse::<usize>().ok().filter(|number| (1..=1000).contains(number))?;
-        match word.as_str() {
-            "--rounds" => rounds = number,
-            "--services" => services = number,
-            _ => return None,
-        }
-    }
-    services.is_multiple_of(LAYERS).then_some((rounds, Stack { services }))
-}
-
-/// From a command's start until all is healthy, and until the command returns.
-#[derive(Debug, Clone, Copy, Default)]
-struct Took {
-    healthy: Duration,
-    returned: Duration,
-}
-
-/// The same of several rounds.
-#[derive(Default)]
-struct Tooks {
-    healthy: Vec<Duration>,
-    returned: Vec<Duration>,
-}
-
-impl Tooks {
-    fn push(&mut self, took: Took) {
-        self.healthy.push(took.healthy);
-        self.returned.push(took.returned);
-    }
-}
-
-#[derive(Default)]
-struct Figures {
-    compose_cold: Tooks,
-    compose_nothing: Vec<Duration>,
-    compose_update: Tooks,
-    compose_peak: u64,
-    cold: Tooks,
-    again: Vec<Duration>,
-    update: Tooks,
-    killed: Vec<Duration>,
-    removed: Vec<Duration>,
-    library_cold: Vec<Duration>,
-    library_update: Vec<Duration>,
-    warm_pass: Vec<Duration>,
-    cold_pass: Vec<Duration>,
-    engine: Vec<Duration>,
-    idle: Option<resident::Idle>,
-}
-
-impl Figures {
-    fn take(rounds: usize, stack: Stack) -> Self {
-        let folder = names::scratch("kedge-bench-");
-        let product = resident::Product::prepare(&folder.path().join("kedge"), stack);
-        let compose = peer::Compose::prepare(&folder.path().join("compose"), stack);
-        let mut all = Self::default();
-        for round in 1..=rounds {
-            eprintln!("round {round} of {rounds}: Docker Compose");
-            all.compose_cold.push(compose.cold_start());
-            all.compose_nothing.extend((0..3).map(|_| compose.nothing_to_do()));
-            if round == rounds {
-                all.compose_peak = compose.peak();
+impl Bench {
+    fn parse(words: impl Iterator<Item = String>) -> Option<Self> {
+        let mut words = words.peekable();
+        let growth = words.next_if(|word| word == "growth").is_some();
+        let (mut rounds, mut services) = (if growth { 1 } else { 5 }, 20);
+        while let Some(word) = words.next() {
+            let number = words.next()?.parse::<usize>().ok().filter(|number| (1..=1000).contains(number))?;
+            match word.as_str() {
+                "--rounds" => rounds = number,
+                "--services" if !growth => services = number,
+                _ => return None,
             }
-            all.compose_update.push(compose.update());
-            compose.down();
-            eprintln!("round {round} of {rounds}: the agent");
-            let running = product.install();
-            all.cold.push(running.cold_start);
-            all.again.extend((0..3).map(|_| running.nothing_to_do()));
-            if round == rounds {
-                all.idle = Some(running.idle());
-            }
-            let replaced = running.replacement();
-            all.killed.push(replaced.killed);
-            all.removed.push(replaced.removed);
-            all.update.push(running.update());
-            drop(running);
-            eprintln!("round {round} of {rounds}: the library");
-            let library = library::measure(stack);
-            all.library_cold.push(library.cold_start);
-            all.library_update.push(library.update);
-            all.warm_pass.extend(library.warm);
-            all.cold_pass.extend(library.cold);
-            all.engine.extend(library.engine);
         }
-        all
-    }
-
-    fn print(&self, rounds: usize, stack: Stack) {
-        println!("{}\n", machine::describe());
-        println!("{}; {} services in {LAYERS} layers; {rounds} rounds.\n", peer::versions(), stack.services);
-        println!("Median (least to most).\n\n{HEADING}");
-        let up = "`up -d --wait`";
-        for (what, ours, theirs, aim) in [
-            ("cold start, until all is healthy", &self.cold.healthy, &self.compose_cold.healthy, Some(0.75)),
-            ("cold start, until the command returns", &self.cold.returned, &self.compose_cold.returned, None),
-            ("cold start, engine room alone", &self.library_cold, &self.compose_cold.returned, None),
-            (
-                "update of one service, until it is healthy",
-                &self.update.healthy,
-                &self.compose_update.healthy,
-                Some(0.5),
-            ),
-            (
-                "update of one service, until the command returns",
-                &self.update.returned,
-                &self.compose_update.returned,
-                None,
-            ),
-            (
-                "update of one service, engine room alone",
-                &self.library_update,
-                &self.compose_update.returned,
-                None,
-            ),
-        ] {
-            println!("{}", Row { what, ours, beside: (up, theirs), aim });
+        if growth {
+            return Some(Self::Growth { rounds });
         }
-        let idle = &self.compose_nothing;
-        for (what, ours, aim) in [
-            ("a pass with nothing to do, resident", &self.warm_pass, Some(0.02)),
-            ("a pass with nothing to do, asking the engine everything", &self.cold_pass, None),
-            ("the active bundle imported once more", &self.again, None),
-        ] {
-            println!("{}", Row { what, ours, beside: ("`up -d`", idle), aim });
-        }
-        let alone = ("engine's create and start", self.engine.as_slice());
-        for (what, ours) in [
-            ("a killed container, from its end to its start", &self.killed),
-            ("a removed container, from its end to the start of its successor", &self.removed),
-        ] {
-            println!("{}", Row { what, ours, beside: alone, aim: Some(1.2) });
-        }
-        self.print_sizes();
-    }
-
-    fn print_sizes(&self) {
-        let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
-        let size = |name: &str| std::fs::metadata(programs::path(name)).map_or(0, |file| file.len());
-        if let Some(idle) = &self.idle {
-            let beside = format!("`up -d` while it works: {}", megabytes(self.compose_peak));
-            println!("{}", plain("memory, idle, resident", &megabytes(idle.resident), &beside, "12 MB"));
-            println!("{}", plain("memory, idle, proportional", &megabytes(idle.proportional), "", ""));
-            let share = format!("{:.2} %", idle.processor * 100.0);
-            println!("{}", plain("processor, idle, of one core", &share, "", "0.1 %"));
-        }
-        println!(
-            "{}",
-            plain("`kedge`, the agent and its command line", &megabytes(size("kedge")), "", "9 MB")
-        );
-        println!("{}", plain("`kedgectl`", &megabytes(size("kedgectl")), "", ""));
+        Some(Self::Figures { rounds, stack: Stack::of(services)? })
     }
 }
 
@@ -205,20 +81,21 @@ mod tests {
 
     #[test]
     fn arguments_are_bounded() {
-        let parse = |line: &str| {
-            arguments(line.split_whitespace().map(str::to_owned))
-                .map(|(rounds, stack)| (rounds, stack.services))
-        };
+        let figures = |rounds, services| Stack::of(services).map(|stack| Bench::Figures { rounds, stack });
         for (line, expected) in [
-            ("", Some((5, 20))),
-            ("--rounds 2 --services 60", Some((2, 60))),
+            ("", figures(5, 20)),
+            ("--rounds 2 --services 61", figures(2, 61)),
+            ("growth", Some(Bench::Growth { rounds: 1 })),
+            ("growth --rounds 3", Some(Bench::Growth { rounds: 3 })),
+            ("growth --services 20", None),
             ("--rounds 0", None),
             ("--rounds", None),
-            ("--services 21", None),
+            ("--services 3", None),
             ("--services 100000", None),
             ("--speed 5", None),
         ] {
-            assert_eq!(parse(line), expected, "{line}");
+            let words = line.split_whitespace().map(str::to_owned);
+            assert_eq!(Bench::parse(words), expected, "{line}");
         }
     }
 }

@@ -52,7 +52,7 @@ impl Compose {
         let began = Moment::now();
         run(&mut self.up(1, &["--wait"])).succeeded();
         let returned = Moment::now();
-        let healthy = events.healthy(began, self.stack.services);
+        let healthy = events.healthy(began, self.stack.services());
         Took { healthy: healthy.since(began), returned: returned.since(began) }
     }
 

@@ -80,7 +80,7 @@ impl Product {
         let root = self.vendor.root_sha256();
         let mut running = Running { product: self, host, name, events, cold_start: Took::default() };
         let (began, returned) = running.import(1, &["--root-sha256", &root]);
-        let healthy = running.events.healthy(began, self.stack.services);
+        let healthy = running.events.healthy(began, self.stack.services());
         running.cold_start = Took { healthy: healthy.since(began), returned: returned.since(began) };
         running
     }

@@ -1,0 +1,128 @@
+//! What would be done to a deployment, without doing it: `kedge diff`, every dry run, and what is shown before adopting.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kedge_proto::local::v1::Diff;
+
+use super::compile::{Order, compile_aside};
+use super::secrets::Secrets;
+use super::{memory, status};
+use crate::engine::observe::observe;
+use crate::images::{Loaded, release};
+use crate::plan::impact::{digest, impact};
+use crate::plan::{self, Policy};
+use crate::problem::Problem;
+use crate::redact::Redactor;
+use crate::store::{DeploymentRecord, GenerationRecord, ReleaseRef, generation_key};
+use crate::world::World;
+
+/// What is to be looked at.
+pub struct Request {
+    /// Deployment; it need not exist.
+    pub deployment: String,
+    /// The release that it would be brought to.
+    pub loaded: Loaded,
+    /// Parameters given now, over those it has.
+    pub given: BTreeMap<String, String>,
+}
+
+/// What bringing the deployment to its active release would do.
+///
+/// # Errors
+/// What would be in the way.
+pub async fn of_active(world: &Arc<World>, deployment: &str) -> Result<Diff, Problem> {
+    let record = world.store.get::<DeploymentRecord>(deployment)?.unwrap_or_default();
+    let Some(active) = generation(world, &record, record.active)? else {
+        return Err(Problem::new(
+            &crate::codes::NO_DEPLOYMENT,
+            format!("{deployment} has no active release to compare with; give one with --bundle"),
+        ));
+    };
+    let order = Order {
+        deployment: deployment.to_owned(),
+        generation: active.number,
+        parameters: active.parameters,
+        loaded: release::load(&world.content, &release::parse_digest(&active.release.digest)?)?,
+        store: engine_store(world)?,
+        dry_run: true,
+    };
+    of_order(world, order, Some(active.release.clone()), active.release).await
+}
+
+/// What installing a release would do. Writes nothing.
+///
+/// # Errors
+/// What would be in the way.
+pub async fn of_release(world: &Arc<World>, request: Request) -> Result<Diff, Problem> {
+    let name = request.deployment;
+    let record = world.store.get::<DeploymentRecord>(&name)?.unwrap_or_default();
+    let mut parameters = record.parameters.clone();
+    parameters.extend(request.given);
+    let active = generation(world, &record, record.active)?.map(|active| active.release);
+    let to = release::reference(&request.loaded.release, &request.loaded.digest);
+    let order = Order {
+        deployment: name,
+        generation: record.newest + 1,
+        parameters,
+        loaded: request.loaded,
+        store: engine_store(world)?,
+        dry_run: true,
+    };
+    of_order(world, order, active, to).await
+}
+
+async fn of_order(
+    world: &Arc<World>,
+    order: Order,
+    from: Option<ReleaseRef>,
+    to: ReleaseRef,
+) -> Result<Diff, Problem> {
+    let name = order.deployment.clone();
+    let redactor = redactor(world, &name)?;
+    let compiled = compile_aside(world, order).await?;
+    let failed = |e: crate::engine::Error| Problem::from_error(e.code(), &e);
+    let observed = observe(&*world.engine, &compiled.desired.scope()).await.map_err(failed)?;
+    let mut memory = memory::load(&world.store, &name)?;
+    memory::learn(&mut memory, &compiled.desired, &observed);
+    let plan = plan::plan(&compiled.desired, &observed, &memory, Policy::default());
+    let mut diff = impact(&compiled.desired, &observed, &plan, &redactor);
+    diff.notes.splice(0..0, compiled.warnings.iter().map(|warning| redactor.text(warning)));
+    diff.changes |= from.as_ref().is_none_or(|from| from.digest != to.digest);
+    diff.from = from.as_ref().map(status::release);
+    diff.to = Some(status::release(&to));
+    diff.digest = digest(&diff);
+    Ok(diff)
+}
+
+/// One that knows the deployment's secrets. Reads them where there are any; makes no folder.
+///
+/// # Errors
+/// When they cannot be read: then nothing may be shown either.
+pub fn redactor(world: &World, deployment: &str) -> Result<Redactor, Problem> {
+    let mut known = Vec::new();
+    for below in ["secrets", "given"] {
+        let folder = world.deployment_folder(deployment).join(below);
+        if folder.is_dir() {
+            known.extend(Secrets::open(folder)?.all()?.into_values());
+        }
+    }
+    Ok(Redactor::knowing(known))
+}
+
+fn engine_store(world: &World) -> Result<crate::engine::ImageStore, Problem> {
+    let info = world.engine_kind.borrow().clone().ok_or_else(|| {
+        let why = format!("{} has not answered yet", world.config.engine);
+        Problem::new(&crate::engine::codes::UNREACHABLE, why)
+    })?;
+    Ok(info.store)
+}
+
+fn generation(
+    world: &World,
+    record: &DeploymentRecord,
+    number: Option<u64>,
+) -> Result<Option<GenerationRecord>, Problem> {
+    let Some(number) = number else { return Ok(None) };
+    world.store.get(&generation_key(&record.name, number))
+}

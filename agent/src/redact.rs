@@ -1,0 +1,231 @@
+//! Blacking out what may be secret before a text is shown, logged or sent. Pure.
+//!
+//! Two nets. What this host *knows* to be secret, the values of a deployment's secrets, is replaced wherever it stands. What
+//! *looks* secret is replaced too: the value after a telling name (`password=…`, `"token": "…"`, `Authorization: Bearer …`),
+//! the password in a URL, and long random words. The second net has holes, and it is the first that promises something.
+
+use kedge_bundle::parameters::Secret;
+
+/// What stands in place of a secret.
+pub const BLACK: &str = "[redacted]";
+/// A known secret shorter than this is only replaced as a whole word: `1` would black out everything.
+const SHORT: usize = 4;
+/// A word of mixed letters and digits from this length on looks like a key.
+const RANDOM: usize = 24;
+
+/// Parts of names whose values are secret.
+const TELLING: [&str; 16] = [
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "apikey",
+    "api_key",
+    "api-key",
+    "private",
+    "cred",
+    "auth",
+    "dsn",
+    "cookie",
+    "salt",
+    "licen",
+    "signature",
+    "session",
+];
+
+/// Whether a value under this name is secret, as far as a name tells.
+pub fn is_telling(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    TELLING.iter().any(|part| name.contains(part)) || name.ends_with("key") || name.ends_with("keys")
+}
+
+/// Replaces what is known or looks secret.
+#[derive(Debug, Clone, Default)]
+pub struct Redactor {
+    known: Vec<Secret>,
+}
+
+impl Redactor {
+    /// One that knows these secrets.
+    pub fn knowing(secrets: impl IntoIterator<Item = Secret>) -> Self {
+        let mut known = Vec::new();
+        for secret in secrets {
+            // Logs come line by line: of a key that has many, each may turn up alone.
+            let lines = secret.reveal().lines().map(str::trim).filter(|line| !line.is_empty());
+            known.extend(lines.map(|line| Secret::new(line.to_owned())));
+        }
+        known.sort_by_key(|secret| std::cmp::Reverse(secret.reveal().len()));
+        Self { known }
+    }
+
+    /// The text without what is known or looks secret.
+    pub fn text(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.known {
+            text = replace(&text, secret.reveal());
+        }
+        guess(&text)
+    }
+
+    /// Whether a value under this name may be shown as it is.
+    pub fn may_show(&self, name: &str, value: &str) -> bool {
+        !is_telling(name) && self.text(value) == value
+    }
+}
+
+fn replace(text: &str, secret: &str) -> String {
+    if secret.len() >= SHORT {
+        return text.replace(secret, BLACK);
+    }
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(secret) {
+        let (before, from) = rest.split_at(at);
+        let after = &from[secret.len()..];
+        let alone = !before.ends_with(is_word) && !after.starts_with(is_word);
+        out.push_str(before);
+        out.push_str(if alone { BLACK } else { secret });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// What ends a value.
+fn ends_value(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '}' | ')' | ']')
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
+}
+
+/// Goes from word to word: a telling name blacks out the value after it, any other word is looked at by itself.
+fn guess(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(is_name) {
+        out.push_str(&rest[..start]);
+        rest = &rest[start..];
+        let word = &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())];
+        rest = &rest[word.len()..];
+        if let Some(between) = before_value(word, rest) {
+            out.push_str(word);
+            out.push_str(&rest[..between]);
+            rest = &rest[between..];
+            let value = value_length(rest);
+            if value > 0 && !rest.starts_with(BLACK) {
+                out.push_str(BLACK);
+            }
+            rest = if rest.starts_with(BLACK) { rest } else { &rest[value..] };
+        } else if let Some(userinfo) = userinfo(rest) {
+            out.push_str(word);
+            out.push_str("://");
+            out.push_str(BLACK);
+            rest = &rest["://".len() + userinfo..];
+        } else {
+            out.push_str(if looks_random(word) { BLACK } else { word });
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Length of what stands between a telling name and its value: `=`, `: `, `":"`, or a space after `--flag`.
+fn before_value(word: &str, rest: &str) -> Option<usize> {
+    if !is_telling(word) {
+        return None;
+    }
+    let trimmed = rest.trim_start_matches(['"', '\'', ' ']);
+    if let Some(value) = trimmed.strip_prefix(['=', ':']) {
+        let value = value.trim_start_matches([' ', '"', '\'', '=']);
+        return Some(rest.len() - value.len());
+    }
+    (word.starts_with("--") && rest.starts_with(' ')).then_some(1)
+}
+
+/// Length of a value, the scheme of an `Authorization` header included.
+fn value_length(rest: &str) -> usize {
+    let word = |text: &str| text.find(ends_value).unwrap_or(text.len());
+    let first = word(rest);
+    let scheme = &rest[..first];
+    if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("basic") {
+        let after = rest[first..].trim_start_matches(' ');
+        let gap = rest.len() - first - after.len();
+        return first + gap + word(after);
+    }
+    first
+}
+
+/// Length of `user:password` in `://user:password@host`.
+fn userinfo(rest: &str) -> Option<usize> {
+    let authority = rest.strip_prefix("://")?;
+    let authority =
+        &authority[..authority.find(|c: char| c == '/' || ends_value(c)).unwrap_or(authority.len())];
+    let at = authority.rfind('@')?;
+    authority[..at].contains(':').then_some(at)
+}
+
+fn looks_random(word: &str) -> bool {
+    word.len() >= RANDOM
+        && word.chars().any(|c| c.is_ascii_digit())
+        && word.chars().any(|c| c.is_ascii_alphabetic())
+        && !word.contains('.')
+        && word.chars().filter(|c| *c == '-' || *c == '_').count() < 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_goes_wherever_it_stands() {
+        let redactor =
+            Redactor::knowing(["hunter2", "ab", "-----BEGIN\nMIIxyz\n"].map(|s| Secret::new(s.into())));
+        let table = [
+            ("login with hunter2 failed", "login with [redacted] failed"),
+            ("xhunter2y", "x[redacted]y"),
+            ("a cab for ab.", "a cab for [redacted]."),
+            ("read MIIxyz", "read [redacted]"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(redactor.text(text), expected, "{text}");
+        }
+        assert!(!redactor.may_show("GREETING", "hunter2"));
+        assert!(!format!("{redactor:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_looks_secret_goes_too() {
+        let table = [
+            ("password=swordfish; user=ada", "password=[redacted]; user=ada"),
+            ("DB_PASSWORD: swordfish", "DB_PASSWORD: [redacted]"),
+            (r#"{"token":"abc","n":1}"#, r#"{"token":"[redacted]","n":1}"#),
+            ("Authorization: Bearer abc.def ok", "Authorization: [redacted] ok"),
+            ("run --api-key abc --verbose", "run --api-key [redacted] --verbose"),
+            ("postgres://app:pw@db:5432/shop", "postgres://[redacted]@db:5432/shop"),
+            ("key AKIAIOSFODNN7EXAMPLE0123abcd", "key [redacted]"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Redactor::default().text(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn ordinary_text_stays_as_it_is() {
+        for text in [
+            "listens on port 8080",
+            "GET http://api:8080/rows?value=1 200",
+            "2026-01-31T12:00:00Z INFO ready in 12 ms",
+            "sha256:1a2b3c",
+            "höher, schöner; weiter…",
+            "",
+            "a-long-name-with-many-parts-v2-final",
+        ] {
+            assert_eq!(Redactor::default().text(text), text);
+        }
+        assert!(Redactor::default().may_show("LOG_LEVEL", "debug"));
+        assert!(!Redactor::default().may_show("STRIPE_KEY", "x"));
+    }
+}
