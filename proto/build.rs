@@ -1,7 +1,7 @@
 //! Compiles the `.proto` files with protox, so that no system `protoc` is needed.
 
 /// Messages that the command lines print as JSON.
-const SHOWN: [&str; 14] = [
+const SHOWN: [&str; 15] = [
     ".kedge.v1",
     ".kedge.local.v1.Progress",
     ".kedge.local.v1.Step",
@@ -13,6 +13,7 @@ const SHOWN: [&str; 14] = [
     ".kedge.local.v1.ObjectDiff",
     ".kedge.local.v1.PauseReply",
     ".kedge.local.v1.EnrollReply",
+    ".kedge.local.v1.Licence",
     ".kedge.hub.v1.Host",
     ".kedge.hub.v1.PublishedRelease",
     ".kedge.hub.v1.Token",

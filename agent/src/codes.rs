@@ -50,6 +50,12 @@ kedge_bundle::codes! {
     /// There is no such service.
     NO_SERVICE = "KE-3016", exit 2, retry false,
         "The deployment has no service of this name", "Choose one of those that the message names";
+    /// There is no licence for a product.
+    NO_LICENCE = "KE-3061", exit 2, retry false,
+        "There is no licence for this product on this host", "`kedge licence show` lists those there are; `kedge licence install FILE` takes one";
+    /// The licence does not permit it.
+    LICENCE = "KE-3060", exit 16, retry true,
+        "The product's licence does not permit this", "Install a licence that does: `kedge licence install FILE`; what runs goes on";
 
     /// Nothing of this compose project is on the host.
     NO_PROJECT = "KE-3030", exit 2, retry false,

@@ -32,6 +32,7 @@ use crate::host::{Enrolment, Host};
 use crate::images::{Content, room};
 use crate::problem::Problem;
 use crate::store::{FolderLock, Store, TrustRecord};
+use crate::timekeeper::{self, Timekeeper};
 use crate::world::{Hooks, NoHooks, World};
 
 /// Time for everything to end.
@@ -82,6 +83,7 @@ pub async fn run_with(
         fresh: watch::Sender::new(None),
         intake: tokio::sync::Mutex::new(()),
         hooks,
+        time: Timekeeper::open(&store, Arc::clone(&clock))?,
         clock: Arc::clone(&clock),
         engine,
         store: store.clone(),
@@ -97,6 +99,7 @@ pub async fn run_with(
         tokio::spawn(reports),
         tokio::spawn(know_the_engine(Arc::clone(&world), kind)),
         tokio::spawn(watch_the_disk(Arc::clone(&world))),
+        tokio::spawn(timekeeper::keep(Arc::clone(&world))),
     ];
     let config = Arc::new(world.config.clone());
     let local = crate::local::serve(
@@ -128,6 +131,9 @@ pub async fn run_with(
     }
     for task in tasks {
         task.abort();
+    }
+    if let Err(problem) = timekeeper::write(&world).await {
+        tracing::warn!(%problem, "the last time seen could not be written");
     }
     audit.append(&audit::Event::AgentStopped)?;
     outcome

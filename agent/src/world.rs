@@ -19,6 +19,7 @@ use crate::host::Courier;
 use crate::images::Content;
 use crate::problem::Problem;
 use crate::store::{Phase, Store, TrustRecord, Writes};
+use crate::timekeeper::Timekeeper;
 
 /// The surroundings of all tasks.
 pub struct World {
@@ -38,8 +39,10 @@ pub struct World {
     pub engine_kind: watch::Receiver<Option<EngineInfo>>,
     /// The audit log.
     pub audit: Arc<audit::Log>,
-    /// Time.
+    /// The wall clock, for saying when something happened.
     pub clock: Arc<dyn Clock>,
+    /// The time by which documents expire.
+    pub time: Timekeeper,
     /// The status that everyone shows.
     pub board: Board,
     /// Events for the hub.

@@ -177,6 +177,15 @@ codes! {
     /// Other site.
     SITE = "KE-2117", exit exit::AUDIENCE, retry false,
         "The bundle is for other sites", "Ask the vendor for a bundle whose audience includes this site";
+    /// A licence that was superseded, or of an epoch that has been given up.
+    LICENCE_STALE = "KE-2118", exit exit::OLDER, retry false,
+        "The licence has been superseded", "Ask the vendor for the newest licence";
+    /// Two licences claim one serial.
+    LICENCE_CONFLICT = "KE-2119", exit exit::UNTRUSTED, retry false,
+        "Two different licences carry one serial", "Somebody with the vendor's licence key made both: tell the vendor";
+    /// A licence for another product or site.
+    LICENCE_ELSEWHERE = "KE-2120", exit exit::AUDIENCE, retry false,
+        "The licence is for another product or site", "Ask the vendor for a licence for this site";
 
     /// Parameters missing or wrong.
     PARAMETERS = "KE-2201", exit exit::PARAMETER, retry false,

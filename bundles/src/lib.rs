@@ -8,6 +8,7 @@
 //!    │     └── roles, envelope, json, digest
 //!    ├── layout             index, manifests, configurations -> the one order of blobs
 //!    └── unpack             compressed layers against their DiffIDs
+//!  licence, clock           what a customer may use, and until when
 //!  product, parameters      what a product asks for, and the answers
 //!  build ── assemble        (feature `build`) a folder to a bundle; only the vendor's binary has these
 //!    └── sign, keys         (feature `build`) signing, and private keys in files
@@ -34,6 +35,7 @@ pub mod admission;
 pub mod assemble;
 #[cfg(feature = "build")]
 pub mod build;
+pub mod clock;
 pub mod codes;
 pub mod digest;
 pub mod envelope;
@@ -41,6 +43,7 @@ pub mod json;
 #[cfg(feature = "build")]
 pub mod keys;
 pub mod layout;
+pub mod licence;
 pub mod parameters;
 pub mod product;
 pub mod reader;

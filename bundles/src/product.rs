@@ -40,6 +40,9 @@ pub struct Product {
     /// Profiles that are enabled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<String>,
+    /// What it asks of licences, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<crate::licence::Terms>,
 }
 
 /// When an update counts as good.
@@ -95,6 +98,9 @@ impl Product {
         if self.parameters.len() > 512 {
             return Err("parameters: more than 512".into());
         }
+        if let Some(terms) = &self.licence {
+            terms.check()?;
+        }
         for (name, parameter) in &self.parameters {
             parameter.check(name).map_err(|reason| format!("parameter {name}: {reason}"))?;
         }
@@ -132,6 +138,9 @@ pub struct Declaration {
     /// Profiles that are enabled.
     #[serde(default)]
     pub profiles: Vec<String>,
+    /// What it asks of licences.
+    #[serde(default)]
+    pub licence: Option<crate::licence::Terms>,
 }
 
 /// `gate` of a [`Declaration`], durations as text such as `90s` or `1h 30m`.
@@ -183,6 +192,7 @@ impl Declaration {
             compose,
             env_files,
             profiles: self.profiles.clone(),
+            licence: self.licence.clone(),
         };
         product.check()?;
         Ok(product)

@@ -370,28 +370,28 @@ pub fn name(field: &str, value: &str) -> Result<(), String> {
     Err(format!("{field}: use 1 to 63 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit"))
 }
 
-fn text(field: &str, value: &str, max: usize) -> Result<(), String> {
+pub(crate) fn text(field: &str, value: &str, max: usize) -> Result<(), String> {
     if value.is_empty() || value.len() > max || value.chars().any(char::is_control) {
         return Err(format!("{field}: use 1 to {max} bytes without control characters"));
     }
     Ok(())
 }
 
-fn number(field: &str, value: u64, min: u64) -> Result<(), String> {
+pub(crate) fn number(field: &str, value: u64, min: u64) -> Result<(), String> {
     if value < min || value > MAX_NUMBER {
         return Err(format!("{field}: {value} is not between {min} and {MAX_NUMBER}"));
     }
     Ok(())
 }
 
-fn period(issued: Timestamp, expires: Timestamp) -> Result<(), String> {
+pub(crate) fn period(issued: Timestamp, expires: Timestamp) -> Result<(), String> {
     if expires <= issued {
         return Err(format!("expires {expires} is not after issued {issued}"));
     }
     Ok(())
 }
 
-fn known_format(format: u32) -> Result<(), String> {
+pub(crate) fn known_format(format: u32) -> Result<(), String> {
     if format != FORMAT {
         return Err(format!("format {format}; this version reads {FORMAT}"));
     }

@@ -124,7 +124,8 @@ pub fn fresh(fresh: &Fresh, signers: &[&dyn Signer]) -> Result<Vec<u8>, SignErro
     document(Role::Fresh, fresh, fresh.check(), signers)
 }
 
-fn document<T: Serialize>(
+/// A document of any role, refused if it breaks a rule of its own.
+pub(crate) fn document<T: Serialize>(
     role: Role,
     value: &T,
     check: Result<(), String>,

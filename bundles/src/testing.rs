@@ -185,6 +185,7 @@ pub fn product(seq: u64) -> Product {
         compose: vec!["compose.yaml".into()],
         env_files: Vec::new(),
         profiles: Vec::new(),
+        licence: None,
     }
 }
 

@@ -109,6 +109,10 @@ kedge_bundle::codes! {
     RELEASE_KEY = "KE-7407", exit exit::USAGE, retry false,
         "The root does not list this key for releases: no host would accept the signature",
         "Sign with one of the release keys that `kedgectl keys show` lists, or give the root that lists this one";
+    /// A key that no host would accept for licences.
+    LICENCE_KEY = "KE-7420", exit exit::USAGE, retry false,
+        "The root does not list this key for licences: no host would accept the signature",
+        "Sign with one of the licence keys that `kedgectl keys show` lists, or give the root that lists this one";
     /// The compose file is wrong.
     COMPOSE = "KE-7406", exit exit::MALFORMED, retry false,
         "The compose files are not valid", "Correct what the messages name";

@@ -63,6 +63,17 @@ pub enum Event {
         /// Digest of the signed payload.
         digest: String,
     },
+    /// A licence was taken.
+    LicenceInstalled {
+        /// Product.
+        product: String,
+        /// Its ID.
+        id: String,
+        /// Its serial.
+        serial: u64,
+        /// Digest of the signed payload.
+        digest: String,
+    },
     /// A deployment's operation entered a phase.
     Phase {
         /// Deployment.

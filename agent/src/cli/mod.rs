@@ -14,6 +14,7 @@ mod failure;
 mod follow;
 mod grid;
 mod import;
+mod licence;
 mod logs;
 mod out;
 mod pause;
@@ -91,6 +92,7 @@ enum Command {
     Enroll(enroll::Args),
     Status(status::Args),
     Deployments(deployments::Args),
+    Licence(licence::Args),
     Logs(logs::Args),
     Diff(diff::Args),
     Pause(pause::Args),
@@ -128,6 +130,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Enroll(args) => block_on(enroll::run(&context, args)),
         Command::Status(args) => block_on(status::run(&context, args)),
         Command::Deployments(args) => block_on(deployments::run(&context, args)),
+        Command::Licence(args) => block_on(licence::run(&context, args)),
         Command::Logs(args) => block_on(logs::run(&context, args)),
         Command::Diff(args) => block_on(diff::run(&context, args)),
         Command::Pause(args) => block_on(pause::run(&context, args)),

@@ -70,6 +70,10 @@ fn host(status: &v1::HostStatus, style: Style) -> String {
         let paint = if low { Paint::Warn } else { Paint::Plain };
         grid.row([label("disk"), Cell::new(format!("{free} free of {total}"), paint)]);
     }
+    if let Some(clock) = status.clock.filter(|clock| clock.suspect) {
+        let behind = format!("SUSPECT: {} hours behind what is known", clock.behind_seconds / 3600);
+        grid.row([label("clock"), Cell::new(behind, Paint::Bad)]);
+    }
     for offer in status.tether.iter().flat_map(|t| &t.offers) {
         let (product, stream) = (say::clean(&offer.product), say::clean(&offer.stream));
         let version = say::clean(&offer.version);
@@ -134,6 +138,9 @@ fn deployment(deployment: &v1::DeploymentStatus, style: Style) -> String {
     if let Some(problem) = &deployment.last_problem {
         problem_rows(&mut notes, "problem", problem);
     }
+    if let Some(drift) = &deployment.last_drift {
+        notes.row([Cell::new("drift", Paint::Dim), drift_line(drift, style.now).into()]);
+    }
     for refused in &deployment.refused {
         let release = refused.release.as_ref().map(say::release).unwrap_or_default();
         let problem = refused.problem.clone().unwrap_or_default();
@@ -191,6 +198,11 @@ fn services(services: &[v1::ServiceStatus], style: Style) -> String {
         ]);
     }
     let mut text = grid.render(2, style.width, style.colour);
+    for (service, crash) in services.iter().filter_map(|s| Some((s, s.crash_loop.as_ref()?))) {
+        for part in wrap(&crash_line(service, crash), style.width.saturating_sub(4)) {
+            text.push_str(&format!("    {}\n", Paint::Bad.on(part, style.colour)));
+        }
+    }
     // Why a service is not well goes below: inside the table it would push the columns off the screen.
     for service in services.iter().filter(|s| !s.message.is_empty() && !is_well(s.health)) {
         let line = format!("{}: {}", say::clean(&service.name), say::clean(&service.message));
@@ -199,6 +211,20 @@ fn services(services: &[v1::ServiceStatus], style: Style) -> String {
         }
     }
     text
+}
+
+fn drift_line(drift: &v1::Drift, now: Timestamp) -> String {
+    let what = say::clean(&drift.what.join("; ")).into_owned();
+    format!("{} ago, {}: {what}", say::age(&drift.at, now), say::clean(&drift.outcome))
+}
+
+fn crash_line(service: &v1::ServiceStatus, crash: &v1::CrashLoop) -> String {
+    let name = say::clean(&service.name);
+    let mut line = format!("{name} keeps ending: {} times, exit code {}", crash.count, crash.exit_code);
+    if !crash.output.is_empty() {
+        line.push_str(&format!("; it said last: {}", say::clean(&crash.output.join(" | "))));
+    }
+    line
 }
 
 fn paused_line(pause: &v1::Pause, now: Timestamp) -> String {
@@ -299,6 +325,9 @@ fn facts(status: &v1::HostStatus, at: Timestamp) -> Vec<String> {
         }
         if let Some(problem) = &deployment.last_problem {
             facts.push(format!("{name}: {} [{}]", say::clean(&problem.message), say::clean(&problem.code)));
+        }
+        if let Some(drift) = &deployment.last_drift {
+            facts.push(format!("{name}: drift {}: {}", drift.outcome, say::clean(&drift.what.join("; "))));
         }
         for service in &deployment.services {
             let (service_name, state) = (say::clean(&service.name), say::clean(&service.state));

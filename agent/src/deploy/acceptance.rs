@@ -42,6 +42,7 @@ pub async fn take_in(
         })
         .await?;
     world.advance(trust, &floor_only(&verified.advance)).await?;
+    world.time.learn(verified.release.issued);
     let (content, digest, documents) = (world.content.clone(), verified.digest, taken.documents);
     tokio::task::spawn_blocking(move || content.save_documents(&digest, &documents))
         .await

@@ -1,14 +1,16 @@
 //! From a release and parameters to what the engine should hold on this host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use kedge_bundle::codes::Coded;
 use kedge_bundle::layout::Image;
+use kedge_bundle::licence::Terms;
+use kedge_bundle::licence::standing::MOUNT;
 use kedge_bundle::parameters::{self, ParameterKind, Resolved, Secret};
 use kedge_bundle::product::{Gate, Product};
-use kedge_compose::model::{MountKind, Project};
+use kedge_compose::model::{Mount, MountKind, Project};
 use kedge_compose::{MemoryFiles, Options};
 
 use super::files::{BundleFile, PROJECT_ROOT, Placer};
@@ -17,8 +19,10 @@ use crate::codes;
 use crate::engine::types::ImageStore;
 use crate::guard;
 use crate::images::{self, Content, Loaded};
+use crate::licence;
 use crate::plan::desired::{Desired, PlacedImage, Placement};
 use crate::problem::Problem;
+use crate::store::LicenceRecord;
 use crate::world::World;
 
 /// A release, compiled for this host.
@@ -67,6 +71,8 @@ struct Inputs<'a> {
     generation: u64,
     /// Parameters as given, without secrets.
     parameters: &'a BTreeMap<String, String>,
+    /// What the licence switches on.
+    features: &'a BTreeSet<String>,
     /// Write nothing: paths are those that would be.
     dry_run: bool,
 }
@@ -83,6 +89,8 @@ pub struct Order {
     pub loaded: Loaded,
     /// How the engine names images.
     pub store: ImageStore,
+    /// What the licence switches on: a generation's own, or the licence's for one that is to be made.
+    pub features: BTreeSet<String>,
     /// Write nothing.
     pub dry_run: bool,
 }
@@ -94,6 +102,11 @@ pub struct Order {
 pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled, Problem> {
     let world = Arc::clone(world);
     let compiled = tokio::task::spawn_blocking(move || {
+        let product = &order.loaded.listing.product;
+        if product.licence.is_some() && !order.dry_run {
+            let record = world.store.get::<LicenceRecord>(&product.product)?;
+            licence::deliver(&world.deployment_folder(&order.deployment), record.as_ref())?;
+        }
         let inputs = Inputs {
             content: &world.content,
             rules: &world.rules,
@@ -102,6 +115,7 @@ pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled,
             folder: world.deployment_folder(&order.deployment),
             generation: order.generation,
             parameters: &order.parameters,
+            features: &order.features,
             dry_run: order.dry_run,
         };
         compile(&inputs, &order.loaded)
@@ -133,10 +147,13 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
     let product = &release.listing.product;
     let values = resolve(inputs, product)?;
     let bundle = bundle_files(inputs.content, release)?;
-    let (project, warnings) = load(inputs.deployment, product, &bundle, &values)?;
+    let (mut project, warnings) = load(inputs, product, &bundle, &values)?;
     let violations = guard::evaluate(inputs.rules, &project, PROJECT_ROOT);
     if !violations.is_empty() {
         return Err(Problem::new(&codes::GUARD, sentences(&violations)));
+    }
+    if let Some(terms) = &product.licence {
+        mount_licence(inputs, terms, &mut project);
     }
     let mut placed = BTreeMap::new();
     for image in &release.listing.images {
@@ -203,7 +220,7 @@ fn bundle_files(content: &Content, release: &Loaded) -> Result<BTreeMap<String, 
 
 /// Loads the compose project as the vendor wrote it, with this host's parameters as its environment.
 fn load(
-    deployment: &str,
+    inputs: &Inputs<'_>,
     product: &Product,
     bundle: &BTreeMap<String, BundleFile>,
     values: &Resolved,
@@ -213,13 +230,15 @@ fn load(
         files.insert(path, file.bytes.clone());
     }
     let mut environment = values.values.clone();
-    environment.insert("KEDGE_DEPLOYMENT".to_owned(), deployment.to_owned());
+    environment.insert("KEDGE_DEPLOYMENT".to_owned(), inputs.deployment.to_owned());
     environment.insert("KEDGE_VERSION".to_owned(), product.version.clone());
+    let licensed = product.licence.iter().flat_map(|terms| terms.profiles(inputs.features));
+    let profiles = product.profiles.iter().cloned().chain(licensed).collect();
     let options = Options {
         files: product.compose.clone(),
         project_directory: PROJECT_ROOT.to_owned(),
-        project_name: Some(deployment.to_owned()),
-        profiles: product.profiles.clone(),
+        project_name: Some(inputs.deployment.to_owned()),
+        profiles,
         environment,
         env_files: product.env_files.clone(),
         confined: true,
@@ -266,6 +285,29 @@ fn place(
         labels: &BTreeMap::new(),
     };
     Desired::compile(project, &placement)
+}
+
+/// Lets the services that ask for it read the licence. The folder is ours, so the customer's rules on host paths say nothing
+/// about it.
+fn mount_licence(inputs: &Inputs<'_>, terms: &Terms, project: &mut Project) {
+    let source = licence::folder(&inputs.folder).to_string_lossy().into_owned();
+    for (name, service) in &mut project.services {
+        if terms.delivers_to(name) && !service.volumes.iter().any(|mount| mount.target == MOUNT) {
+            service.volumes.push(Mount {
+                kind: MountKind::Bind,
+                source: Some(source.clone()),
+                target: MOUNT.to_owned(),
+                read_only: true,
+                ..Mount::default()
+            });
+        }
+    }
+}
+
+/// Containers of a project that are there to stay.
+pub fn lasting(desired: &Desired) -> usize {
+    let job = |service: &str| desired.services.get(service).is_some_and(|service| service.is_job);
+    desired.containers.values().filter(|wanted| !job(&wanted.service)).count()
 }
 
 fn uses(project: &Project, reference: &str) -> bool {

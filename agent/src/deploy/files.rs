@@ -93,8 +93,9 @@ impl<'a> Placer<'a> {
 
     fn bind(&self, path: &str, may_be_missing: bool) -> Result<Option<HostFile>, Problem> {
         let Some(inside) = within_project(path) else {
-            // A path of the host itself; the guard has allowed it.
-            let there = may_be_missing || Path::new(path).exists();
+            // A path of the host itself, which the guard has allowed; or our own for licences, which a dry run does not make.
+            let ours = Path::new(path) == crate::licence::folder(&self.folder);
+            let there = may_be_missing || ours || Path::new(path).exists();
             return Ok(there.then(|| HostFile { path: path.to_owned(), digest: None }));
         };
         if let Some(file) = self.bundle.get(inside) {

@@ -13,10 +13,13 @@
 
 mod acceptance;
 pub mod compile;
+mod crashes;
+pub mod drift;
 pub mod files;
 pub mod machine;
 mod memory;
 pub mod pause;
+mod permission;
 mod phases;
 mod ports;
 pub mod preview;

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::acceptance::{audit_refusal, room, take_in};
 use super::compile::{Compiled, Order, compile_aside, split_secrets};
 use super::memory;
+use super::permission::permitted;
 use super::ports;
+use super::preview::redactor;
 use super::secrets::Secrets;
 use super::status::{Course, sentence};
 use crate::apply::{self, Failure};
@@ -19,6 +21,7 @@ use crate::engine::observe::observe;
 use crate::engine::types::{EngineInfo, Filter};
 use crate::images::intake::{self, OnBytes, Room};
 use crate::images::{Loaded, load, release};
+use crate::licence;
 use crate::plan::{self, Desired, Policy};
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, GenerationRecord, OperationRecord, generation_key};
@@ -128,7 +131,7 @@ impl Job {
             product: Some(&target.product),
             stream: Some(&target.stream),
             fresh: fresh.as_ref(),
-            ..Context::at(self.world.clock.now())
+            ..Context::at(self.world.time.now())
         };
         let on_bytes = self.on_bytes(format!("fetching {}", sentence(target)));
         let room = room(&self.world);
@@ -192,6 +195,8 @@ impl Job {
         for warning in &compiled.warnings {
             tracing::warn!(deployment = self.record.name, "{warning}");
         }
+        let (product, target) = (&loaded.listing.product, &self.operation.target.digest);
+        permitted(&self.world, &self.record, product, target, &compiled).await?;
         let observed = observe(&*self.world.engine, &compiled.desired.scope()).await?;
         let ours = self.world.engine.list_containers(&Filter::deployment(&self.record.name)).await?;
         let taken = ports::taken(&compiled.ports, &ours.iter().collect::<Vec<_>>());
@@ -285,12 +290,19 @@ impl Job {
         generation: u64,
         dry_run: bool,
     ) -> Result<Compiled, Failed> {
+        let made =
+            self.world.store.get::<GenerationRecord>(&generation_key(&self.record.name, generation))?;
+        let features = match made {
+            Some(made) => made.features,
+            None => licence::features(&self.world, &loaded.listing.product)?,
+        };
         let order = Order {
             deployment: self.record.name.clone(),
             generation,
             parameters: self.operation.parameters.clone(),
             loaded: loaded.clone(),
             store: info.store,
+            features,
             dry_run,
         };
         Ok(compile_aside(&self.world, order).await?)
@@ -358,7 +370,7 @@ impl Job {
                 apply::apply(&world.engine, &world.events, &plan, options, &cancel, &mut progress).await;
             let failures: Vec<&Failure> = outcome.failures().collect();
             if !failures.is_empty() {
-                return Err(failed_by(&failures));
+                return Err(self.failed_by(&failures));
             }
         }
         let what = last.unwrap_or_default();
@@ -378,16 +390,28 @@ impl Job {
                 }
                 Ok(())
             }
-            Err(failures) => Err(failed_by(&failures.iter().collect::<Vec<_>>())),
+            Err(failures) => Err(self.failed_by(&failures.iter().collect::<Vec<_>>())),
         }
     }
-}
 
-/// The problem of what failed; it is passing only if all of it is.
-fn failed_by(failures: &[&Failure]) -> Failed {
-    let engine_away = failures.iter().any(|failure| failure.is_engine_away());
-    let message = failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let lasting = failures.iter().find(|failure| !failure.code().retry);
-    let code = lasting.or(failures.first()).map_or(&codes::APPLY, |failure| failure.code());
-    Failed { problem: Problem::new(code, message), passing: engine_away || lasting.is_none(), engine_away }
+    /// The problem of what failed; it is passing only if all of it is. What containers said last is in it as far as the
+    /// customer's rules let it be told, without secrets.
+    fn failed_by(&self, failures: &[&Failure]) -> Failed {
+        let redactor = redactor(&self.world, &self.record.name).ok();
+        let quotes = redactor.is_some() && self.world.rules.reports.log_lines > 0;
+        let sentence = |failure: &&Failure| {
+            let silent = Failure { output: Vec::new(), ..Failure::clone(failure) };
+            if quotes { failure.to_string() } else { silent.to_string() }
+        };
+        let message = failures.iter().map(sentence).collect::<Vec<_>>().join("; ");
+        let message = redactor.map_or(message.clone(), |redactor| redactor.text(&message));
+        let engine_away = failures.iter().any(|failure| failure.is_engine_away());
+        let lasting = failures.iter().find(|failure| !failure.code().retry);
+        let code = lasting.or(failures.first()).map_or(&codes::APPLY, |failure| failure.code());
+        Failed {
+            problem: Problem::new(code, message),
+            passing: engine_away || lasting.is_none(),
+            engine_away,
+        }
+    }
 }

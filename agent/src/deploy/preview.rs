@@ -6,10 +6,12 @@ use std::sync::Arc;
 use kedge_proto::local::v1::Diff;
 
 use super::compile::{Order, compile_aside};
+use super::permission::permitted;
 use super::secrets::Secrets;
 use super::{memory, status};
 use crate::engine::observe::observe;
 use crate::images::{Loaded, release};
+use crate::licence;
 use crate::plan::impact::{digest, impact};
 use crate::plan::{self, Policy};
 use crate::problem::Problem;
@@ -45,9 +47,10 @@ pub async fn of_active(world: &Arc<World>, deployment: &str) -> Result<Diff, Pro
         parameters: active.parameters,
         loaded: release::load(&world.content, &release::parse_digest(&active.release.digest)?)?,
         store: engine_store(world)?,
+        features: active.features,
         dry_run: true,
     };
-    of_order(world, order, Some(active.release.clone()), active.release).await
+    of_order(world, order, Some(active.release.clone()), active.release, None).await
 }
 
 /// What installing a release would do. Writes nothing.
@@ -60,6 +63,7 @@ pub async fn of_release(world: &Arc<World>, request: Request) -> Result<Diff, Pr
     let mut parameters = record.parameters.clone();
     parameters.extend(request.given);
     let active = generation(world, &record, record.active)?.map(|active| active.release);
+    let features = licence::features(world, &request.loaded.listing.product)?;
     let to = release::reference(&request.loaded.release, &request.loaded.digest);
     let order = Order {
         deployment: name,
@@ -67,9 +71,10 @@ pub async fn of_release(world: &Arc<World>, request: Request) -> Result<Diff, Pr
         parameters,
         loaded: request.loaded,
         store: engine_store(world)?,
+        features,
         dry_run: true,
     };
-    of_order(world, order, active, to).await
+    of_order(world, order, active, to, Some(&record)).await
 }
 
 async fn of_order(
@@ -77,10 +82,15 @@ async fn of_order(
     order: Order,
     from: Option<ReleaseRef>,
     to: ReleaseRef,
+    change_of: Option<&DeploymentRecord>,
 ) -> Result<Diff, Problem> {
     let name = order.deployment.clone();
+    let product = order.loaded.listing.product.clone();
     let redactor = redactor(world, &name)?;
     let compiled = compile_aside(world, order).await?;
+    if let Some(record) = change_of {
+        permitted(world, record, &product, &to.digest, &compiled).await?;
+    }
     let failed = |e: crate::engine::Error| Problem::from_error(e.code(), &e);
     let observed = observe(&*world.engine, &compiled.desired.scope()).await.map_err(failed)?;
     let mut memory = memory::load(&world.store, &name)?;

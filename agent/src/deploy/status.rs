@@ -13,6 +13,8 @@ pub struct Seen {
     pub services: Vec<v1::ServiceStatus>,
     /// The engine does not answer: what was seen last may be wrong.
     pub engine_away: bool,
+    /// What was last found changed though nobody had asked.
+    pub last_drift: Option<v1::Drift>,
 }
 
 /// How far an operation has come, for people.
@@ -81,7 +83,7 @@ pub fn of(record: &DeploymentRecord, known: &Known<'_>) -> v1::DeploymentStatus 
         compose_project: record.name.clone(),
         paused: paused.is_some(),
         pause: paused.map(PauseRecord::to_proto),
-        last_drift: None,
+        last_drift: seen.last_drift.clone(),
     }
 }
 

@@ -15,6 +15,7 @@ use super::compile::{Order, compile_aside};
 use super::machine;
 use super::pause::{self, PauseRecord};
 use super::phases::{Failed, Job};
+use super::preview::redactor;
 use super::status::{self, Course, sentence};
 use super::supervisor::{Supervisor, Target};
 use super::{Command, Install};
@@ -249,13 +250,15 @@ impl Deployment {
             deployment: self.record.name.clone(),
             generation: generation.number,
             parameters: generation.parameters,
+            features: generation.features,
             loaded: release::load(&self.world.content, &digest)?,
             store: info.store,
             dry_run: false,
         };
         let compiled = Arc::new(compile_aside(&self.world, order).await?);
         let act = !changing && self.record.active.is_some() && self.paused.is_none();
-        Ok(Some(Target { compiled, act }))
+        let redactor = Arc::new(redactor(&self.world, &self.record.name)?);
+        Ok(Some(Target { compiled, redactor, act }))
     }
 
     pub(super) fn generation(&self, number: Option<u64>) -> Result<Option<GenerationRecord>, Problem> {

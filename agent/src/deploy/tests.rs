@@ -1,6 +1,9 @@
 //! The life of a deployment against the engine in memory: what a vendor and a customer would see.
 
+mod drift;
+mod licence;
 mod paused;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -97,6 +100,7 @@ impl Rig {
             engine,
             engine_kind,
             audit: Arc::new(audit::Log::open(&config.state_dir.join("audit.jsonl")).unwrap()),
+            time: crate::timekeeper::Timekeeper::open(&store, Arc::clone(&clock)).unwrap(),
             clock: Arc::clone(&clock),
             board: Board::new(v1::HostStatus::default()),
             journal: Arc::new(Journal::open(&store).unwrap()),

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::acceptance::installed;
 use super::files;
 use super::machine::{self, Ended, Next, Situation};
+use super::permission;
 use super::phases::Failed;
 use super::status::{self, Course, sentence};
 use super::supervisor::backoff;
@@ -88,6 +89,7 @@ impl Deployment {
                 release: operation.target.clone(),
                 parameters: operation.parameters.clone(),
                 created: stamp(&*self.world.clock),
+                features: permission::features_of(&self.world, &operation.target)?,
             })?;
         }
         operation.phase = phase;
@@ -283,7 +285,7 @@ impl Deployment {
         let name = &self.record.name;
         let mut writes =
             Writes::new().remove::<DeploymentRecord>(name).remove::<super::memory::JobsRecord>(name);
-        writes = writes.remove::<super::pause::PauseRecord>(name);
+        writes = writes.remove::<super::pause::PauseRecord>(name).remove::<super::drift::DriftRecord>(name);
         for generation in self.world.store.scan::<GenerationRecord>(&format!("{name}/"))? {
             writes = writes.remove::<GenerationRecord>(&generation.key());
         }

@@ -155,6 +155,12 @@ impl Fake {
         self.emit(events);
     }
 
+    /// Ends a container as `docker kill` would.
+    pub fn kill(&self, name: &str) {
+        let events = self.lock().end(name, 137, true);
+        self.emit(events);
+    }
+
     /// Sets a container's health.
     pub fn set_health(&self, name: &str, health: Health) {
         let events = self.lock().set_health(name, health);
@@ -167,6 +173,13 @@ impl Fake {
         if let Some(container) = world.find_mut(name) {
             change(container);
         }
+    }
+
+    /// The same as `docker update` would, with its event.
+    pub fn update_by_hand(&self, name: &str, change: impl FnOnce(&mut Container)) {
+        self.tamper(name, change);
+        let events = self.lock().event_of(name, Action::Update);
+        self.emit(events);
     }
 
     /// Removes a container behind Kedge's back.

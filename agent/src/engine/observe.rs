@@ -1,6 +1,6 @@
 //! What the engine holds for one deployment, and a cache of it that events keep fresh.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -16,6 +16,9 @@ use crate::plan::{Observed, Scope};
 
 /// Inspections under way at the same moment.
 const INSPECTIONS: usize = 8;
+
+/// Events that are kept for whoever asks what happened.
+const HEARD: usize = 256;
 
 /// Looks at everything within the scope: one list per kind for what is ours, one for wanted names that may be
 /// somebody else's, and an inspection of each container of ours.
@@ -90,12 +93,20 @@ pub struct Watcher {
     scope: Scope,
     cache: Option<Observed>,
     stale: BTreeSet<String>,
+    heard: VecDeque<Arc<EngineEvent>>,
 }
 
 impl Watcher {
     /// Watches a scope.
     pub fn new(engine: Arc<dyn Engine>, hub: &EventHub, scope: Scope) -> Self {
-        Self { engine, signals: hub.subscribe(), scope, cache: None, stale: BTreeSet::new() }
+        Self {
+            engine,
+            signals: hub.subscribe(),
+            scope,
+            cache: None,
+            stale: BTreeSet::new(),
+            heard: VecDeque::new(),
+        }
     }
 
     /// Watches another scope from now on.
@@ -109,6 +120,12 @@ impl Watcher {
     /// Forgets everything: the next observation looks at all of it.
     pub fn invalidate(&mut self) {
         self.cache = None;
+    }
+
+    /// Events in scope since the last call, oldest first; of very many the newest. They tell who did something; what is there
+    /// only [`Watcher::observe`] tells.
+    pub fn heard(&mut self) -> Vec<Arc<EngineEvent>> {
+        self.heard.drain(..).collect()
     }
 
     /// Waits until something in scope has happened. Cancel safe.
@@ -177,7 +194,14 @@ impl Watcher {
                 self.cache = None;
                 Some(Wake::Back)
             }
-            Signal::Event(event) => self.concerns(&event).then_some(Wake::Event(event)),
+            Signal::Event(event) if self.concerns(&event) => {
+                if self.heard.len() == HEARD {
+                    self.heard.pop_front();
+                }
+                self.heard.push_back(Arc::clone(&event));
+                Some(Wake::Event(event))
+            }
+            Signal::Event(_) => None,
         }
     }
 

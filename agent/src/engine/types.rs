@@ -433,6 +433,8 @@ pub enum Action {
     Update,
     /// Health changed.
     Health(Health),
+    /// Stopped and started again in one request.
+    Restart,
     /// Attached to a network.
     Connect,
     /// Detached from a network.

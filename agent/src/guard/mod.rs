@@ -15,6 +15,22 @@ use serde::Deserialize;
 pub struct Rules {
     /// What releases may ask for.
     pub allow: Allow,
+    /// What may leave the host in reports.
+    pub reports: Reports,
+}
+
+/// `[reports]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reports {
+    /// Lines of a failing service's log that its report may quote, secrets blacked out: 0 to 20.
+    pub log_lines: u8,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self { log_lines: 5 }
+    }
 }
 
 /// `[allow]`

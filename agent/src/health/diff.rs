@@ -28,6 +28,10 @@ pub fn between(before: &HostStatus, now: &HostStatus) -> Option<HostStatus> {
         told.engine.clone_from(&now.engine);
         any = true;
     }
+    if before.clock != now.clock {
+        told.clock = now.clock;
+        any = true;
+    }
     if before.cpus != now.cpus || before.memory_bytes != now.memory_bytes {
         (told.cpus, told.memory_bytes) = (now.cpus, now.memory_bytes);
         any = true;

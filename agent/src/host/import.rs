@@ -47,7 +47,7 @@ impl Host {
         let intake_turn = world.intake.lock().await;
         let trust = self.pinned(world.trust.lock().await.as_ref(), options.root_sha256.as_deref())?;
         let site = world.site()?;
-        let now = world.clock.now();
+        let now = world.time.now();
         let (content, room) = (world.content.clone(), deploy::room(world));
         let on_bytes = report_bytes(progress.clone(), "verifying the bundle");
         let verifying = trust.clone();

@@ -7,6 +7,7 @@
 mod diff;
 pub mod garbage;
 mod import;
+mod licences;
 mod logs;
 mod offers;
 

@@ -137,9 +137,10 @@ impl Host {
             .map_err(|e| Problem::from_error(&e.code(), &e))?
             .ok_or_else(|| Problem::new(&codes::NO_ROOT, "no root was accepted on this host"))?;
         let roots = verify::RootSet { versions: newest.version, newest, accepted: None };
-        let verified = verify::fresh(&trust, &Context::at(world.clock.now()), &roots, fresh)
+        let verified = verify::fresh(&trust, &Context::at(world.time.now()), &roots, fresh)
             .map_err(|e| Problem::from_error(&e.code(), &e))?;
         world.advance(&trust, &verified.advance).await?;
+        world.time.learn(verified.fresh.issued);
         world.fresh.send_replace(Some(verified.fresh));
         Ok(())
     }

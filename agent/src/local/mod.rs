@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kedge_proto::local::v1::local_server::LocalServer;
-use kedge_proto::local::v1::{Diff, EnrollReply};
+use kedge_proto::local::v1::{Diff, EnrollReply, Licence};
 use kedge_proto::v1;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -56,6 +56,10 @@ pub trait Operations: Send + Sync + 'static {
     async fn diff(&self, deployment: &str) -> Result<Diff, Problem>;
     /// See [`Host::logs`].
     async fn logs(&self, options: LogOptions) -> Result<mpsc::Receiver<Result<LogLine, Problem>>, Problem>;
+    /// See [`crate::licence::install`].
+    async fn install_licence(&self, file: &[u8]) -> Result<Licence, Problem>;
+    /// See [`crate::licence::all`].
+    async fn licences(&self) -> Result<Vec<Licence>, Problem>;
     /// See [`crate::tether::enroll`].
     async fn enroll(&self, hub: &str, token: &str, root_sha256: &str) -> Result<EnrollReply, Problem>;
 }
@@ -101,6 +105,14 @@ impl Operations for Daemon {
 
     async fn logs(&self, options: LogOptions) -> Result<mpsc::Receiver<Result<LogLine, Problem>>, Problem> {
         self.host.logs(options).await
+    }
+
+    async fn install_licence(&self, file: &[u8]) -> Result<Licence, Problem> {
+        self.host.install_licence(file).await.map(|judged| wire::licence(&judged))
+    }
+
+    async fn licences(&self) -> Result<Vec<Licence>, Problem> {
+        Ok(self.host.licences().await?.iter().map(wire::licence).collect())
     }
 
     async fn enroll(&self, hub: &str, token: &str, root_sha256: &str) -> Result<EnrollReply, Problem> {

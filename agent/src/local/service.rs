@@ -151,6 +151,28 @@ impl<O: Operations> Local for Service<O> {
         self.paused(&deployment, self.operations.pause(&deployment, &by, &reason).await)
     }
 
+    async fn install_licence(
+        &self,
+        request: Request<proto::InstallLicenceRequest>,
+    ) -> Result<Response<proto::Licence>, Status> {
+        let installed = self.operations.install_licence(&request.into_inner().file).await;
+        installed.map(Response::new).map_err(|problem| wire::to_status(&problem))
+    }
+
+    async fn licences(
+        &self,
+        request: Request<proto::LicencesRequest>,
+    ) -> Result<Response<proto::LicencesReply>, Status> {
+        let product = request.into_inner().product;
+        let mut licences = self.operations.licences().await.map_err(|problem| wire::to_status(&problem))?;
+        licences.retain(|licence| product.is_empty() || licence.product == product);
+        if licences.is_empty() && !product.is_empty() {
+            let problem = Problem::new(&codes::NO_LICENCE, format!("there is no licence for `{product}`"));
+            return Err(wire::to_status(&problem));
+        }
+        Ok(Response::new(proto::LicencesReply { licences }))
+    }
+
     async fn resume(
         &self,
         request: Request<proto::ResumeRequest>,

@@ -1,6 +1,7 @@
 //! How a [`Problem`] and an operation's [`Progress`] travel over the socket.
 
 use bytes::Bytes;
+use kedge_bundle::licence::Standing;
 use kedge_proto::local::v1 as local;
 use kedge_proto::local::v1::progress::Body;
 use kedge_proto::v1;
@@ -9,6 +10,7 @@ use tonic::{Code, Status};
 
 use crate::codes;
 use crate::host::Progress;
+use crate::licence::Judged;
 use crate::plan::impact::sentences;
 use crate::problem::Problem;
 
@@ -63,6 +65,33 @@ pub fn progress(progress: Progress) -> local::Progress {
         Progress::Failed(problem) => Body::Failed(problem.to_proto()),
     };
     local::Progress { body: Some(body) }
+}
+
+/// A licence as the protocol has it.
+pub fn licence(judged: &Judged) -> local::Licence {
+    let Judged { licence, standing, installed } = judged;
+    let why = match standing {
+        Standing::Valid { .. } => String::new(),
+        Standing::Grace { expired, until } => format!("it expired at {expired} and counts until {until}"),
+        Standing::Restricted(why) => why.to_string(),
+    };
+    local::Licence {
+        product: licence.product.clone(),
+        id: licence.id.clone(),
+        serial: licence.serial,
+        customer: licence.customer.clone(),
+        sites: licence.sites.clone(),
+        issued: licence.issued.to_string(),
+        not_before: licence.not_before.to_string(),
+        expires: licence.expires.to_string(),
+        grace_days: licence.grace_days,
+        hosts: licence.limits.hosts,
+        services: licence.limits.services,
+        features: licence.features.iter().cloned().collect(),
+        standing: standing.name().to_owned(),
+        why,
+        installed: installed.clone(),
+    }
 }
 
 #[cfg(test)]

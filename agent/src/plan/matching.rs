@@ -107,7 +107,9 @@ fn choose<'a>(name: &str, wanted: &Wanted, claims: Vec<&'a Container>, around: &
     for container in claims {
         let differences = compare(wanted, container, around);
         if matches!(container.state, State::Dead | State::Removing) {
-            place.why = "the old one is dead".to_owned();
+            let removing = container.state == State::Removing;
+            place.why =
+                if removing { "the old one is being removed" } else { "the old one is dead" }.to_owned();
             place.superseded.push(container);
         } else if differences.recreate.is_empty() {
             fitting.push((container, differences));

@@ -1,6 +1,6 @@
 //! The records: what each holds, and what a restart makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +160,9 @@ pub struct GenerationRecord {
     pub parameters: BTreeMap<String, String>,
     /// RFC 3339.
     pub created: String,
+    /// Features that the licence switched on when it was made: a later licence changes the next generation, not this one.
+    #[serde(default)]
+    pub features: BTreeSet<String>,
 }
 
 impl Record for GenerationRecord {
@@ -300,6 +303,40 @@ pub struct TrustRecord(pub kedge_bundle::verify::Trust);
 
 impl Record for TrustRecord {
     const TABLE: &'static str = "trust";
+    const VERSION: u32 = 1;
+    fn key(&self) -> String {
+        String::new()
+    }
+}
+
+/// The licence of a product. After a restart it is what it was: it is only ever replaced by a newer one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LicenceRecord {
+    /// Product.
+    pub product: String,
+    /// What must not be undercut.
+    pub accepted: kedge_bundle::licence::Accepted,
+    /// The signed file, as it was given.
+    pub file: String,
+    /// RFC 3339: when it was installed.
+    pub installed: String,
+}
+
+impl Record for LicenceRecord {
+    const TABLE: &'static str = "licence";
+    const VERSION: u32 = 1;
+    fn key(&self) -> String {
+        self.product.clone()
+    }
+}
+
+/// The last time seen. After a restart time goes on from there; a crash loses at most an hour of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SeenRecord(pub kedge_bundle::clock::Seen);
+
+impl Record for SeenRecord {
+    const TABLE: &'static str = "seen";
     const VERSION: u32 = 1;
     fn key(&self) -> String {
         String::new()

@@ -132,6 +132,15 @@ impl Operations for Fake {
         Ok(format!("{deployment} is resumed"))
     }
 
+    async fn install_licence(&self, file: &[u8]) -> Result<local::Licence, Problem> {
+        self.note(format!("licence of {} bytes", file.len()));
+        Ok(local::Licence { product: "shop".into(), id: "north-1".into(), ..local::Licence::default() })
+    }
+
+    async fn licences(&self) -> Result<Vec<local::Licence>, Problem> {
+        Ok(vec![local::Licence { product: "shop".into(), id: "north-1".into(), ..local::Licence::default() }])
+    }
+
     async fn diff(&self, deployment: &str) -> Result<local::Diff, Problem> {
         Ok(local::Diff { deployment: deployment.into(), ..local::Diff::default() })
     }

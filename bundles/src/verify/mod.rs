@@ -90,7 +90,7 @@ pub fn signed(root: &Root, role: Role, document: &[u8]) -> Result<Vec<u8>, Refus
 }
 
 /// Reads an envelope whose payload must be of `role`; checks no signature.
-fn open(role: Role, document: &[u8]) -> Result<Envelope, Refusal> {
+pub(crate) fn open(role: Role, document: &[u8]) -> Result<Envelope, Refusal> {
     let envelope = Envelope::parse(document)
         .map_err(|error| Refusal::Malformed { document: role.into(), reason: error.to_string() })?;
     if envelope.payload_type != role.payload_type() {
@@ -135,7 +135,10 @@ pub(crate) fn unverified(documents: &Documents) -> Result<Verified, Refusal> {
 }
 
 /// Parses a payload; call only after its signatures have been checked.
-fn payload<T: serde::de::DeserializeOwned>(document: Document, bytes: &[u8]) -> Result<T, Refusal> {
+pub(crate) fn payload<T: serde::de::DeserializeOwned>(
+    document: Document,
+    bytes: &[u8],
+) -> Result<T, Refusal> {
     /// Read first: a newer format may differ in everything else.
     #[derive(serde::Deserialize)]
     struct Format {

@@ -8,6 +8,7 @@ pub(crate) mod hub;
 pub(crate) mod input;
 pub(crate) mod keyfile;
 pub(crate) mod keys;
+pub(crate) mod licence;
 pub(crate) mod out;
 pub(crate) mod progress;
 pub(crate) mod release;
@@ -38,6 +39,9 @@ enum Command {
     /// Build, sign, verify and inspect bundles
     #[command(subcommand)]
     Bundle(bundle::Command),
+    /// Issue licences and show them
+    #[command(subcommand)]
+    Licence(licence::Command),
     /// Look at compose files as Kedge understands them
     #[command(subcommand)]
     Compose(compose::Command),
@@ -66,6 +70,7 @@ impl Cli {
         match self.command {
             Command::Keys(command) => keys::run(command),
             Command::Bundle(command) => bundle::run(command).await,
+            Command::Licence(command) => licence::run(command),
             Command::Compose(command) => compose::run(command),
             Command::Hub(command) => hub::run(command).await,
             Command::Release(command) => release::run(command).await,

@@ -89,6 +89,7 @@ pub fn apply(status: &mut HostStatus, report: Report) {
         disk_free_bytes,
         disk_total_bytes,
         cpus,
+        clock,
     } = change;
     let texts = [
         (&mut status.agent_version, agent_version),
@@ -116,6 +117,9 @@ pub fn apply(status: &mut HostStatus, report: Report) {
     }
     if engine.is_some() {
         status.engine = engine;
+    }
+    if clock.is_some() {
+        status.clock = clock;
     }
     for deployment in deployments {
         let held = status.deployments.iter().position(|held| held.name == deployment.name);

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod crash;
+mod drift;
 mod hello;
 mod neighbours;
 mod operating;

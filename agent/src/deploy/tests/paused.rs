@@ -4,7 +4,7 @@ use super::*;
 use crate::deploy::pause::PauseRecord;
 
 /// Waits for a status of the deployment.
-async fn until(
+pub(super) async fn until(
     host: &Running,
     what: &str,
     is: impl Fn(&v1::DeploymentStatus) -> bool,
@@ -16,7 +16,7 @@ async fn until(
         .clone()
 }
 
-async fn installed(rig: &Rig) -> Running {
+pub(super) async fn installed(rig: &Rig) -> Running {
     let host = rig.start().await;
     last(host.import(rig, rig.bundle(1, |_| {}).bytes(), &[]).await).await.unwrap();
     until(&host, "it runs", |d| d.health() == v1::Health::Healthy).await;

@@ -164,6 +164,7 @@ fn event(message: EventMessage) -> EngineEvent {
         "pause" => Action::Pause,
         "unpause" => Action::Unpause,
         "update" => Action::Update,
+        "restart" => Action::Restart,
         "connect" => Action::Connect,
         "disconnect" => Action::Disconnect,
         other => match other.strip_prefix("health_status: ") {

@@ -82,6 +82,12 @@ impl World {
         }]
     }
 
+    /// An event about a container by name; none where there is none.
+    pub(super) fn event_of(&mut self, name: &str, action: Action) -> Vec<EngineEvent> {
+        let id = self.find(name).map(|container| container.id.clone());
+        id.map(|id| self.event(&id, action)).unwrap_or_default()
+    }
+
     pub(super) fn create(&mut self, name: &str, spec: &ContainerSpec) -> Result<(String, Vec<EngineEvent>)> {
         let what = format!("create container {name}");
         if self.find(name).is_some() {
@@ -270,7 +276,8 @@ impl World {
         container.ports.clear();
         container.health = if container.health == Health::None { Health::None } else { Health::Unhealthy };
         let policy = container.detail.as_ref().map(|detail| detail.spec.restart).unwrap_or_default();
-        let mut events = self.event(&id, Action::Die(code));
+        let mut events = if on_request { self.event(&id, Action::Kill) } else { Vec::new() };
+        events.extend(self.event(&id, Action::Die(code)));
         if on_request {
             self.stopped_on_request.insert(id.clone());
             events.extend(self.event(&id, Action::Stop));
