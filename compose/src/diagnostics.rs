@@ -9,6 +9,8 @@ use crate::codes::Code;
 
 /// So many findings are kept; more would not help anyone.
 const MAX_FINDINGS: usize = 100;
+/// Characters that a message may have, names of megabytes being possible.
+const MAX_MESSAGE: usize = 2000;
 /// Characters of a line that are shown.
 const MAX_SHOWN: u32 = 160;
 
@@ -64,8 +66,8 @@ impl Sources {
             column: finding.at.column,
             source,
             source_column: source_column.unwrap_or(1),
-            message: finding.message.chars().map(printable).collect(),
-            help: finding.help.map(|help| help.chars().map(printable).collect()),
+            message: finding.message.chars().map(printable).take(MAX_MESSAGE).collect(),
+            help: finding.help.map(|help| help.chars().map(printable).take(MAX_MESSAGE).collect()),
         }
     }
 }
@@ -128,6 +130,11 @@ impl Findings {
     /// Whether further errors will not be kept: no effort is worth spending on them.
     pub(crate) fn is_full(&self) -> bool {
         self.errors.len() >= MAX_FINDINGS
+    }
+
+    /// Whether further warnings will not be kept.
+    pub(crate) fn is_full_of_warnings(&self) -> bool {
+        self.warnings.len() >= MAX_FINDINGS
     }
 
     /// Errors so far.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::codes;
 use crate::diagnostics::{At, Finding, Findings, Stop};
-use crate::interpolate::Environment;
-use crate::load::{Loader, Scope};
+use crate::interpolate::{Environment, Lookup};
+use crate::load::Loader;
 use crate::node::{Entry, Map, Node, Value, map_at};
 use crate::{paths, values};
 
@@ -64,9 +64,13 @@ pub(crate) fn defaults(root: &mut Node) {
 }
 
 /// Makes paths absolute, as seen from the folder of their project.
-pub(crate) fn resolve_paths(root: &mut Node, scope: &Scope, findings: &mut Findings) {
-    let mut resolver =
-        Resolver { directory: &scope.directory, home: scope.environment.get("HOME"), findings };
+pub(crate) fn resolve_paths(
+    root: &mut Node,
+    directory: &str,
+    environment: &Environment,
+    findings: &mut Findings,
+) {
+    let mut resolver = Resolver { directory, home: environment.get("HOME"), findings };
     services(root, |_, service| resolver.service(service));
     for kind in ["configs", "secrets"] {
         for entry in root.get_mut(kind).and_then(Node::as_map_mut).into_iter().flat_map(Map::values_mut) {
@@ -370,7 +374,9 @@ pub(crate) fn resolve_env_files(
             let env = map.remove("env_file");
             let labels = map.remove("label_file");
             if let Some(files) = env {
-                fold(loader, service, "environment", &files.node, &|name| environment.get(name).cloned())?;
+                fold(loader, service, "environment", &files.node, &|name| {
+                    environment.get(name).map(String::as_str)
+                })?;
             }
             if let Some(files) = labels {
                 fold(loader, service, "labels", &files.node, &|_| None)?;
@@ -380,12 +386,12 @@ pub(crate) fn resolve_env_files(
     Ok(())
 }
 
-fn fold(
+fn fold<'e>(
     loader: &mut Loader<'_>,
     service: &mut Node,
     key: &str,
     files: &Node,
-    outside: &dyn Fn(&str) -> Option<String>,
+    outside: Lookup<'_, 'e>,
 ) -> Result<(), Stop> {
     let mut all: BTreeMap<String, Option<String>> = BTreeMap::new();
     for file in files.as_list().unwrap_or_default() {
@@ -404,8 +410,12 @@ fn fold(
                 Finding::new(&codes::WRONG_VALUE, file.at, format!("`{format}` is no format of env files"));
             return loader.fail(finding.help("leave `format` out, or use `raw`"));
         }
-        let lookup = |name: &str| all.get(name).cloned().flatten().or_else(|| outside(name));
-        let found = loader.env_file(path, format == "raw", &lookup, file.at)?;
+        let found = loader.env_file(
+            path,
+            format == "raw",
+            &|name| all.get(name).and_then(Option::as_deref).or_else(|| outside(name)),
+            file.at,
+        )?;
         all.extend(found.into_iter().map(|(key, value)| (key, Some(value))));
     }
     if all.is_empty() {

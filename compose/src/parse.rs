@@ -7,27 +7,32 @@ use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput, Tag};
 
+use crate::budget::{Budget, Weight};
 use crate::codes;
 use crate::diagnostics::{At, Finding};
 use crate::node::{Entry, Map, Mark, Node, Value};
 use crate::scalar;
 
-/// Nodes that one file may have once its aliases are written out.
-const MAX_NODES: usize = 100_000;
+/// Documents of one file, each of which is merged into what came before.
+const MAX_DOCUMENTS: usize = 32;
 /// Nesting of lists and mappings.
 const MAX_DEPTH: usize = 64;
 
 /// Reads all documents of a file. `file` is the number that places carry.
-pub(crate) fn parse(text: &str, file: u32) -> Result<Vec<Node>, Finding> {
+pub(crate) fn parse(text: &str, file: u32, budget: &mut Budget) -> Result<Vec<Node>, Finding> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     no_control_characters(text, file)?;
-    let mut reader = Reader { parser: Parser::new_from_str(text), file, anchors: BTreeMap::new(), nodes: 0 };
+    let mut reader = Reader { parser: Parser::new_from_str(text), file, anchors: BTreeMap::new(), budget };
     let mut documents = Vec::new();
     loop {
         match reader.next()? {
             (Event::StreamEnd, _) => return Ok(documents),
             (Event::DocumentStart(_), _) => {
                 let (event, at) = reader.next()?;
+                if documents.len() == MAX_DOCUMENTS {
+                    let message = format!("the file has more than {MAX_DOCUMENTS} documents");
+                    return Err(Finding::new(&codes::LIMIT, at, message).help("put all into one"));
+                }
                 documents.push(reader.node(event, at, 0)?);
                 reader.anchors.clear();
             }
@@ -54,10 +59,9 @@ fn no_control_characters(text: &str, file: u32) -> Result<(), Finding> {
 struct Reader<'a> {
     parser: Parser<'a, StrInput<'a>>,
     file: u32,
-    /// Finished anchored nodes and their sizes.
-    anchors: BTreeMap<usize, (Node, usize)>,
-    /// Nodes made so far.
-    nodes: usize,
+    /// Finished anchored nodes and their weights.
+    anchors: BTreeMap<usize, (Node, Weight)>,
+    budget: &'a mut Budget,
 }
 
 impl<'a> Reader<'a> {
@@ -77,22 +81,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Counts nodes against the budget.
-    fn spend(&mut self, nodes: usize, at: At) -> Result<(), Finding> {
-        self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > MAX_NODES {
-            let message =
-                format!("the file has more than {MAX_NODES} values once its aliases are written out");
-            return Err(Finding::new(&codes::LIMIT, at, message));
-        }
-        Ok(())
-    }
-
     fn node(&mut self, event: Event<'a>, at: At, depth: usize) -> Result<Node, Finding> {
         if depth > MAX_DEPTH {
             return Err(Finding::new(&codes::LIMIT, at, format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        self.spend(1, at)?;
+        let text = if let Event::Scalar(text, ..) = &event { text.len() } else { 0 };
+        self.budget.spend(Weight::value(text), at)?;
         let (value, anchor, tag) = match event {
             Event::Alias(anchor) => return self.alias(anchor, at, depth),
             Event::Scalar(text, style, anchor, tag) => {
@@ -105,20 +99,19 @@ impl<'a> Reader<'a> {
         let mut node = Node::new(value, at);
         node.mark = mark(tag.as_deref());
         if anchor != 0 {
-            let size = node.size();
+            let weight = node.weight();
             // Keeping the anchored copy costs as much as using it once.
-            self.spend(size, at)?;
-            self.anchors.insert(anchor, (node.clone(), size));
+            self.budget.spend(weight, at)?;
+            self.anchors.insert(anchor, (node.clone(), weight));
         }
         Ok(node)
     }
 
     fn alias(&mut self, anchor: usize, at: At, depth: usize) -> Result<Node, Finding> {
-        let Some((_, size)) = self.anchors.get(&anchor) else {
+        let Some((node, weight)) = self.anchors.get(&anchor) else {
             return Err(Finding::new(&codes::CYCLE, at, "the alias stands inside of what it refers to"));
         };
-        self.spend(*size, at)?;
-        let Some((node, _)) = self.anchors.get(&anchor) else { return Ok(Node::new(Value::Null, at)) };
+        self.budget.spend(*weight, at)?;
         if depth + height(node) > MAX_DEPTH {
             return Err(Finding::new(&codes::LIMIT, at, format!("nested deeper than {MAX_DEPTH} levels")));
         }
@@ -239,11 +232,11 @@ mod tests {
     use super::*;
 
     fn one(text: &str) -> Node {
-        parse(text, 0).unwrap().remove(0)
+        parse(text, 0, &mut Budget::default()).unwrap().remove(0)
     }
 
     fn error(text: &str) -> Finding {
-        parse(text, 0).unwrap_err()
+        parse(text, 0, &mut Budget::default()).unwrap_err()
     }
 
     #[test]

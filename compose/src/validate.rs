@@ -325,6 +325,7 @@ fn circles(services: &Map, findings: &mut Findings) {
         })
         .collect();
     let mut done: BTreeSet<&str> = BTreeSet::new();
+    let mut walked: BTreeSet<&str> = BTreeSet::new();
     for start in edges.keys().copied() {
         if done.contains(start) {
             continue;
@@ -334,10 +335,14 @@ fn circles(services: &Map, findings: &mut Findings) {
         while let Some((name, next)) = path.pop() {
             let Some(&(to, at)) = edges.get(name).and_then(|edges| edges.get(next)) else {
                 done.insert(name);
+                walked.remove(name);
                 continue;
             };
             path.push((name, next + 1));
-            if let Some(first) = path.iter().position(|(name, _)| *name == to) {
+            walked.insert(name);
+            if walked.contains(to)
+                && let Some(first) = path.iter().position(|(name, _)| *name == to)
+            {
                 let circle: Vec<&str> = path[first..].iter().map(|(name, _)| *name).chain([to]).collect();
                 let message = format!("services depend on each other in a circle: {}", circle.join(" -> "));
                 findings.error(Finding::new(&codes::CYCLE, at, message));

@@ -5,6 +5,9 @@
 
 use core::net::IpAddr;
 
+/// Bytes of a short form.
+const MAX_LENGTH: usize = 200;
+
 /// One port, short form written out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parsed {
@@ -19,6 +22,9 @@ pub(crate) struct Parsed {
 /// # Errors
 /// What is wrong with it, as a sentence.
 pub(crate) fn parse(text: &str) -> Result<Vec<Parsed>, String> {
+    if text.len() > MAX_LENGTH {
+        return Err("it is longer than any port".to_owned());
+    }
     let (host_ip, published, target) = split(text);
     let (target, protocol) = match target.split_once('/') {
         Some((target, "")) => (target, "tcp".to_owned()),

@@ -3,10 +3,16 @@
 /// Nanoseconds in a second.
 pub(crate) const SECOND: i64 = 1_000_000_000;
 
+/// Bytes of a text that may be a size or a duration.
+const MAX_LENGTH: usize = 200;
+
 /// Bytes from text such as `512m`, `1.5GiB` or `64`; `None` when it is not a size.
 pub(crate) fn bytes(text: &str) -> Option<i64> {
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
+    if text.len() > MAX_LENGTH {
+        return None;
+    }
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if !number.split('.').all(digits) {
         return None;
@@ -37,7 +43,7 @@ pub(crate) fn duration(text: &str) -> Option<i64> {
     if rest == "0" {
         return Some(0);
     }
-    if rest.is_empty() {
+    if rest.is_empty() || rest.len() > MAX_LENGTH {
         return None;
     }
     let mut total: i64 = 0;
