@@ -73,6 +73,8 @@ pub struct Service {
     pub resources: Resources,
     /// `deploy.update_config`, where given.
     pub update_config: Option<UpdateConfig>,
+    /// `deploy.rollback_config`: the same for going back.
+    pub rollback_config: Option<UpdateConfig>,
     /// Configs mounted into the container.
     pub configs: Vec<FileMount>,
     /// Secrets mounted into the container.

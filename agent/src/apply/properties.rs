@@ -214,7 +214,7 @@ async fn check(
     behave(&rig, &after);
     tamper(&rig, &deeds);
     let observed = observe(rig.engine.as_ref(), &after.desired().scope()).await.unwrap();
-    let policy = Policy { keep_superseded: keep };
+    let policy = Policy { keep_superseded: keep, ..Policy::default() };
     apply_cut_off(&rig, &plan(&after.desired(), &observed, &memory, policy), cut).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     converge(&rig, &after.desired(), &mut memory, policy).await?;

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use kedge_compose::model::{Mount, MountKind};
+use kedge_compose::model::{Attachment, Mount, MountKind};
+use tokio::time::Instant;
 
 use super::Options;
-use super::conditions::{Goal, explain, reach};
+use super::conditions::{Goal, explain, lost, reach};
 use super::outcome::{Cause, Failure};
 use crate::engine::spec::{LABEL_DEPLOYMENT, LABEL_SPEC};
 use crate::engine::types::Filter;
@@ -30,8 +32,8 @@ impl<'a> Steps<'a> {
 
     /// Does a step.
     pub(super) async fn run(&self, step: &Step) -> Result<(), Failure> {
-        if let Action::Wait { containers, until } = &step.action {
-            return self.wait(step, containers, *until).await;
+        if let Action::Wait { containers, until, stays } = &step.action {
+            return self.wait(step, containers, *until, *stays).await;
         }
         self.ask(&step.action).await.map_err(|error| Failure::of_step(step, Cause::Engine(error)))
     }
@@ -66,6 +68,9 @@ impl<'a> Steps<'a> {
             }
             Action::Disconnect { container, network } => {
                 gone_is_fine(engine.disconnect(network, &self.id(container)).await)
+            }
+            Action::Rejoin { container, network, endpoint, keep_address } => {
+                rejoin(engine, &self.id(container), network, endpoint, *keep_address).await
             }
             Action::Wait { .. } => Ok(()),
         }
@@ -118,7 +123,13 @@ impl<'a> Steps<'a> {
         }
     }
 
-    async fn wait(&self, step: &Step, containers: &[Target], until: Until) -> Result<(), Failure> {
+    async fn wait(
+        &self,
+        step: &Step,
+        containers: &[Target],
+        until: Until,
+        stays: Duration,
+    ) -> Result<(), Failure> {
         let goal = match until {
             Until::Healthy => Goal::Healthy,
             Until::Completed => Goal::Completed,
@@ -129,7 +140,16 @@ impl<'a> Steps<'a> {
             let id = self.id(target);
             let reached = reach(engine, &mut signals, &id, goal);
             match tokio::time::timeout(self.options.condition_timeout, reached).await {
-                Ok(Ok(_)) => Ok(()),
+                Ok(Ok(container)) => {
+                    let until = Instant::now() + stays;
+                    match lost(engine, &mut signals, &container, goal, until).await {
+                        None => Ok(()),
+                        Some((cause, now)) => {
+                            let failure = Failure::of_step(step, cause);
+                            Err(explain(engine, now.as_ref().or(Some(&container)), failure).await)
+                        }
+                    }
+                }
                 Ok(Err((cause, container))) => {
                     let failure = Failure::of_step(step, named(cause, &target.name));
                     Err(explain(engine, container.as_ref(), failure).await)
@@ -142,6 +162,34 @@ impl<'a> Steps<'a> {
             }
         });
         try_join_all(each).await.map(|_| ())
+    }
+}
+
+/// Leaves a network and joins it again. Where the address cannot be kept it is better to have another one than none.
+async fn rejoin(
+    engine: &dyn Engine,
+    id: &str,
+    network: &str,
+    endpoint: &Attachment,
+    keep_address: bool,
+) -> Result<()> {
+    let mut kept = endpoint.clone();
+    if keep_address {
+        let seen =
+            engine.inspect_container(id).await?.detail.and_then(|mut detail| detail.networks.remove(network));
+        kept.ipv4_address = kept.ipv4_address.or(seen.and_then(|seen| seen.ip));
+    }
+    gone_is_fine(engine.disconnect(network, id).await)?;
+    let joined = match engine.connect(network, id, &kept).await {
+        Err(error) if !error.is_engine_away() && kept != *endpoint && error.kind != Kind::NameTaken => {
+            tracing::warn!(%error, "it gets another address");
+            engine.connect(network, id, endpoint).await
+        }
+        result => result,
+    };
+    match joined {
+        Err(error) if error.kind == Kind::NameTaken => Ok(()),
+        result => result,
     }
 }
 

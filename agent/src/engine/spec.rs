@@ -29,6 +29,9 @@ pub const LABEL_SPEC: &str = "sh.kedge.spec";
 pub const LABEL_FILES: &str = "sh.kedge.files";
 /// Label: generation that made the object; informational.
 pub const LABEL_GENERATION: &str = "sh.kedge.generation";
+/// Label: the network's range of addresses was named when it was made, so the engine lets a container have a particular
+/// address there (see [`super::types::Network::keeps_addresses`]); informational.
+pub const LABEL_RANGE: &str = "sh.kedge.range";
 /// Label of docker compose: project.
 pub const LABEL_PROJECT: &str = "com.docker.compose.project";
 /// Label of docker compose: service.
@@ -44,6 +47,7 @@ pub const LABEL_VOLUME: &str = "com.docker.compose.volume";
 const INFORMATIONAL: &[&str] = &[
     LABEL_SPEC,
     LABEL_GENERATION,
+    LABEL_RANGE,
     "com.docker.compose.config-hash",
     "com.docker.compose.depends_on",
     "com.docker.compose.image",

@@ -11,13 +11,14 @@ mod problem;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kedge_compose::model::{Attachment, Condition, Dependency, Project, Restart, Service, UpdateConfig};
+use kedge_compose::model::{Attachment, Condition, Dependency, Project, Restart, Service};
 
 use crate::engine::spec::{
     ContainerSpec, Environment, LABEL_DEPLOYMENT, LABEL_FILES, NetworkSpec, VolumeSpec,
 };
 use crate::engine::types::ImageConfig;
-use crate::plan::Scope;
+use crate::plan::rollout::Rollout;
+use crate::plan::{Adopted, Scope};
 
 pub use mounts::{FileUse, HostFile};
 pub use problem::Problem;
@@ -65,6 +66,8 @@ pub struct Desired {
     pub networks: BTreeMap<String, NetworkSpec>,
     /// Volumes by engine name.
     pub volumes: BTreeMap<String, VolumeSpec>,
+    /// What is ours though its labels do not say so.
+    pub adopted: Adopted,
 }
 
 /// A service as the planner sees it.
@@ -79,8 +82,10 @@ pub struct WantedService {
     /// Meant to keep running, though its restart policy does not say so: others rely on it, it publishes ports, or it has
     /// a health check.
     pub is_server: bool,
-    /// `deploy.update_config`.
-    pub update: Option<UpdateConfig>,
+    /// How its containers are replaced.
+    pub update: Rollout,
+    /// The same for going back to this from a newer generation.
+    pub rollback: Rollout,
 }
 
 /// A container that should be there.
@@ -90,6 +95,8 @@ pub struct Wanted {
     pub service: String,
     /// Number within the service, from 1.
     pub number: u32,
+    /// Its name is the file's choice (`container_name`).
+    pub fixed_name: bool,
     /// What to create.
     pub spec: ContainerSpec,
     /// [`ContainerSpec::digest`] of `spec`.
@@ -142,6 +149,7 @@ impl Desired {
                 let wanted = Wanted {
                     service: service.name.clone(),
                     number,
+                    fixed_name: service.container_name.is_some(),
                     digest,
                     spec,
                     image: image.config.clone(),
@@ -172,6 +180,7 @@ impl Desired {
             containers: self.containers.keys().cloned().collect(),
             networks: self.networks.keys().cloned().collect(),
             volumes: self.volumes.keys().cloned().collect(),
+            adopted: self.adopted.clone(),
         }
     }
 }
@@ -217,7 +226,10 @@ fn wanted_service(
         .filter(|(on, _)| known(on))
         .map(|(on, how)| (on.clone(), how.clone()))
         .collect();
-    WantedService { containers, depends_on, is_job, is_server, update: service.update_config.clone() }
+    let update = Rollout::from(service.update_config.as_ref());
+    let rollback =
+        service.rollback_config.as_ref().map_or_else(|| update.clone(), |config| Some(config).into());
+    WantedService { containers, depends_on, is_job, is_server, update, rollback }
 }
 
 /// Waiting for the health of something that has no health check would never end.

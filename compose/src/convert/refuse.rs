@@ -23,7 +23,7 @@ const REFUSED: [(&str, &str); 5] = [
     ("pull_refresh_after", "images come with the release; remove it"),
 ];
 /// Keys of `deploy` that have no meaning on one host.
-const IGNORED_DEPLOY: [&str; 5] = ["endpoint_mode", "labels", "mode", "placement", "rollback_config"];
+const IGNORED_DEPLOY: [&str; 4] = ["endpoint_mode", "labels", "mode", "placement"];
 
 /// Puts down what is refused in a project that is to be run.
 pub(crate) fn refuse(root: &Node, loader: &mut Loader<'_>) {

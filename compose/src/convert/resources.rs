@@ -91,9 +91,9 @@ fn wrong(node: &Node, expected: &str, findings: &mut Findings) {
     findings.error(Finding::new(&codes::WRONG_VALUE, node.at, message).help(format!("use {expected}")));
 }
 
-/// `deploy.update_config`.
-pub(super) fn update_config(service: &Node) -> Option<UpdateConfig> {
-    let config = below(service, &["deploy", "update_config"])?;
+/// `deploy.update_config` or `deploy.rollback_config`, which have the same keys.
+pub(super) fn update_config(service: &Node, key: &str) -> Option<UpdateConfig> {
+    let config = below(service, &["deploy", key])?;
     Some(UpdateConfig {
         parallelism: config.unsigned("parallelism"),
         delay: config.duration("delay"),

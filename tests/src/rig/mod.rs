@@ -12,5 +12,6 @@ pub mod outcome;
 pub mod own_engine;
 pub mod process;
 pub mod programs;
+pub mod requests;
 pub mod scratch_disk;
 pub mod vendor;

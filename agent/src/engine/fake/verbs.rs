@@ -10,7 +10,7 @@ use kedge_compose::model::Attachment;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::error::{Error, Kind, Result};
-use super::super::spec::{ContainerSpec, NetworkSpec, Update, VolumeSpec};
+use super::super::spec::{ContainerSpec, LABEL_RANGE, NetworkSpec, Update, VolumeSpec};
 use super::super::types::{
     Container, EngineEvent, EngineInfo, Filter, Image, Loaded, LogLine, LogQuery, Network, State, Stream,
     Volume,
@@ -195,6 +195,8 @@ impl Engine for Fake {
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
         self.enter("create network", &spec.name, true).await?;
         let driver = if spec.driver.is_empty() { "bridge" } else { &spec.driver };
+        let mut labels = spec.labels.clone();
+        labels.insert(LABEL_RANGE.into(), "of the engine".into());
         let network = Network {
             name: spec.name.clone(),
             driver: driver.to_owned(),
@@ -203,7 +205,7 @@ impl Engine for Fake {
             ipv6: spec.enable_ipv6.unwrap_or(false),
             options: spec.driver_opts.clone(),
             pools: spec.ipam.iter().map(|pool| (pool.subnet.clone(), pool.gateway.clone())).collect(),
-            labels: spec.labels.clone(),
+            labels,
             ..Network::default()
         };
         self.lock().create_network(network)

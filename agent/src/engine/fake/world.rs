@@ -162,7 +162,13 @@ impl World {
         let network = self
             .network(network)
             .ok_or_else(|| Error::new(Kind::NotFound, what.as_str(), "network not found"))?;
-        let (id, name) = (network.id.clone(), network.name.clone());
+        let (id, name, keeps) = (network.id.clone(), network.name.clone(), network.keeps_addresses());
+        if attachment.ipv4_address.is_some() && !keeps {
+            let why = "user specified IP address is supported only when connecting to networks with user configured subnets";
+            return Err(Error::new(Kind::Refused, what, why));
+        }
+        self.next += 1;
+        let fresh = format!("10.0.{}.{}", self.next / 256 % 256, self.next % 256);
         let container = self.find_mut(container).ok_or_else(|| missing(&what))?;
         let detail = container.detail.get_or_insert_default();
         if detail.networks.contains_key(&name) {
@@ -171,7 +177,7 @@ impl World {
         let endpoint = Endpoint {
             network_id: id,
             aliases: attachment.aliases.clone(),
-            ip: None,
+            ip: attachment.ipv4_address.clone().or(Some(fresh)),
             ipv4_address: attachment.ipv4_address.clone(),
             ipv6_address: attachment.ipv6_address.clone(),
         };
