@@ -50,6 +50,7 @@ use std::collections::BTreeMap;
 pub use diagnostics::{Diagnostic, Errors};
 pub use files::{DirFiles, FileError, FileKind, Files, MemoryFiles};
 pub use interpolate::Variable;
+pub use schema::service_keys;
 
 /// What to load, and with which values.
 #[derive(Debug, Clone, Default)]

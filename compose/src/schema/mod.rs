@@ -151,6 +151,11 @@ const fn object(what: &'static str, fields: &'static [Field]) -> Object {
     Object { what, fields, required: &[], extensions: true, capitals: false }
 }
 
+/// All keys that a service may have, extensions aside, in the order of the alphabet.
+pub fn service_keys() -> impl Iterator<Item = &'static str> {
+    service::SERVICE_OBJECT.fields.iter().map(|field| field.key)
+}
+
 /// A whole number that is not below zero.
 const COUNT: Shape = Shape::Whole(0, i64::MAX);
 /// Any whole number.

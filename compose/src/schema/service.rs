@@ -4,7 +4,7 @@ use super::{COUNT, Field, Object, Printed, Shape, WHOLE, f, given, object, print
 
 pub(super) static SERVICE: Shape = Shape::Object(&SERVICE_OBJECT);
 
-static SERVICE_OBJECT: Object = object(
+pub(super) static SERVICE_OBJECT: Object = object(
     "a service",
     &[
         f("annotations", Shape::Pairs(false)),
