@@ -3,6 +3,7 @@
 mod drift;
 mod licence;
 mod paused;
+mod updates;
 mod witness;
 
 use std::collections::BTreeMap;

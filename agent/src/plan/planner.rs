@@ -146,11 +146,13 @@ impl<'a> Planner<'a> {
         id
     }
 
-    /// Lets a step wait for its turn.
+    /// Lets a step wait for its turn. One that was planned before that, for somebody else's sake, does not.
     fn defer(&mut self, step: StepId, turn: &Turn) {
+        let earlier = |others: &BTreeSet<StepId>| others.range(..step).copied().collect::<Vec<_>>();
+        let (needs, after) = (earlier(&turn.needs), earlier(&turn.after));
         if let Some(step) = self.plan.steps.get_mut(step) {
-            step.needs.extend(&turn.needs);
-            step.after.extend(&turn.after);
+            step.needs.extend(needs);
+            step.after.extend(after);
         }
     }
 
