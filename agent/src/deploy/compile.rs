@@ -13,6 +13,7 @@ use kedge_bundle::product::{Gate, Product};
 use kedge_compose::model::{Mount, MountKind, Project};
 use kedge_compose::{MemoryFiles, Options};
 
+use super::adoption::{self, AdoptionRecord};
 use super::files::{BundleFile, PROJECT_ROOT, Placer};
 use super::secrets::{Secrets, generate};
 use crate::codes;
@@ -65,6 +66,8 @@ struct Inputs<'a> {
     store: ImageStore,
     /// Deployment.
     deployment: &'a str,
+    /// Compose project and what was adopted.
+    adoption: &'a AdoptionRecord,
     /// The deployment's own folder.
     folder: PathBuf,
     /// Generation.
@@ -93,6 +96,8 @@ pub struct Order {
     pub features: BTreeSet<String>,
     /// Write nothing.
     pub dry_run: bool,
+    /// Compose project and what was adopted; `None`: as the store says.
+    pub adoption: Option<AdoptionRecord>,
 }
 
 /// [`compile`] on a thread where blocking is allowed.
@@ -102,6 +107,10 @@ pub struct Order {
 pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled, Problem> {
     let world = Arc::clone(world);
     let compiled = tokio::task::spawn_blocking(move || {
+        let adoption = match order.adoption {
+            Some(adoption) => adoption,
+            None => adoption::load(&world.store, &order.deployment)?,
+        };
         let product = &order.loaded.listing.product;
         if product.licence.is_some() && !order.dry_run {
             let record = world.store.get::<LicenceRecord>(&product.product)?;
@@ -112,6 +121,7 @@ pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled,
             rules: &world.rules,
             store: order.store,
             deployment: &order.deployment,
+            adoption: &adoption,
             folder: world.deployment_folder(&order.deployment),
             generation: order.generation,
             parameters: &order.parameters,
@@ -237,7 +247,7 @@ fn load(
     let options = Options {
         files: product.compose.clone(),
         project_directory: PROJECT_ROOT.to_owned(),
-        project_name: Some(inputs.deployment.to_owned()),
+        project_name: Some(inputs.adoption.project.clone()),
         profiles,
         environment,
         env_files: product.env_files.clone(),
@@ -284,7 +294,9 @@ fn place(
         config_files: &config_files,
         labels: &BTreeMap::new(),
     };
-    Desired::compile(project, &placement)
+    let mut desired = Desired::compile(project, &placement)?;
+    desired.adopted = inputs.adoption.adopted.clone();
+    Ok(desired)
 }
 
 /// Lets the services that ask for it read the licence. The folder is ours, so the customer's rules on host paths say nothing

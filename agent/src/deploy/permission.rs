@@ -52,6 +52,7 @@ async fn compiled_again(world: &Arc<World>, generation: GenerationRecord) -> Res
         store,
         features: generation.features,
         dry_run: true,
+        adoption: None,
     };
     compile_aside(world, order).await
 }

@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::acceptance::{audit_refusal, room, take_in};
+use super::adoption::{self, AdoptionRecord};
 use super::compile::{Compiled, Order, compile_aside, split_secrets};
 use super::memory;
 use super::permission::permitted;
@@ -203,7 +204,7 @@ impl Job {
         let (product, target) = (&loaded.listing.product, &self.operation.target.digest);
         permitted(&self.world, &self.record, product, target, &compiled).await?;
         let observed = observe(&*self.world.engine, &compiled.desired.scope()).await?;
-        let ours = self.world.engine.list_containers(&Filter::deployment(&self.record.name)).await?;
+        let ours = self.adoption()?.containers(&*self.world.engine).await?;
         let taken = ports::taken(&compiled.ports, &ours.iter().collect::<Vec<_>>());
         if !taken.is_empty() {
             return Err(Problem::new(&codes::PORT_TAKEN, taken.join("; ")).into());
@@ -225,7 +226,9 @@ impl Job {
         let compiled = self.compile(&loaded, &info, generation, false).await?;
         let _turn = self.turn.lock().await;
         self.load_images(&loaded, &compiled, &info).await?;
-        let policy = Policy { keep_superseded: self.is_update(), ..Policy::default() };
+        // What was adopted is kept, stopped, until the new ones have proven themselves, though no generation made it.
+        let keep_superseded = self.is_update() || self.adoption()?.is_adopted();
+        let policy = Policy { keep_superseded, ..Policy::default() };
         self.converge(&compiled.desired, policy).await
     }
 
@@ -275,9 +278,16 @@ impl Job {
         self.say("removing containers and networks");
         self.engine()?;
         let name = &self.record.name;
-        self.converge(&Desired::nothing(name, name), Policy::default()).await?;
+        let adoption = self.adoption()?;
+        let nothing =
+            Desired { adopted: adoption.adopted.clone(), ..Desired::nothing(name, &adoption.project) };
+        self.converge(&nothing, Policy::default()).await?;
         let mut kept = Vec::new();
-        for volume in self.world.engine.list_volumes(&Filter::deployment(name)).await? {
+        let mut volumes = self.world.engine.list_volumes(&Filter::deployment(name)).await?;
+        if !adoption.adopted.volumes.is_empty() {
+            volumes.extend(self.world.engine.list_volumes(&Filter::names(adoption.adopted.volumes)).await?);
+        }
+        for volume in volumes {
             if self.operation.remove_volumes {
                 self.say(format!("removing volume {}", volume.name));
                 self.world.engine.remove_volume(&volume.name).await?;
@@ -286,6 +296,10 @@ impl Job {
             }
         }
         Ok(kept)
+    }
+
+    fn adoption(&self) -> Result<AdoptionRecord, Problem> {
+        adoption::load(&self.world.store, &self.record.name)
     }
 
     async fn compile(
@@ -309,6 +323,7 @@ impl Job {
             store: info.store,
             features,
             dry_run,
+            adoption: None,
         };
         Ok(compile_aside(&self.world, order).await?)
     }

@@ -1,5 +1,6 @@
 //! The life of a deployment against the engine in memory: what a vendor and a customer would see.
 
+mod adopted;
 mod drift;
 mod licence;
 mod paused;

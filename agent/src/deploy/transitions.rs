@@ -303,6 +303,7 @@ impl Deployment {
         let mut writes =
             Writes::new().remove::<DeploymentRecord>(name).remove::<super::memory::JobsRecord>(name);
         writes = writes.remove::<super::pause::PauseRecord>(name).remove::<super::drift::DriftRecord>(name);
+        writes = writes.remove::<super::adoption::AdoptionRecord>(name);
         for generation in self.world.store.scan::<GenerationRecord>(&format!("{name}/"))? {
             writes = writes.remove::<GenerationRecord>(&generation.key());
         }

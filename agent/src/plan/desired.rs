@@ -17,8 +17,8 @@ use crate::engine::spec::{
     ContainerSpec, Environment, LABEL_DEPLOYMENT, LABEL_FILES, NetworkSpec, VolumeSpec,
 };
 use crate::engine::types::ImageConfig;
-use crate::plan::Scope;
 use crate::plan::rollout::Rollout;
+use crate::plan::{Adopted, Scope};
 
 pub use mounts::{FileUse, HostFile};
 pub use problem::Problem;
@@ -66,6 +66,8 @@ pub struct Desired {
     pub networks: BTreeMap<String, NetworkSpec>,
     /// Volumes by engine name.
     pub volumes: BTreeMap<String, VolumeSpec>,
+    /// What is ours though its labels do not say so.
+    pub adopted: Adopted,
 }
 
 /// A service as the planner sees it.
@@ -178,6 +180,7 @@ impl Desired {
             containers: self.containers.keys().cloned().collect(),
             networks: self.networks.keys().cloned().collect(),
             volumes: self.volumes.keys().cloned().collect(),
+            adopted: self.adopted.clone(),
         }
     }
 }

@@ -53,7 +53,8 @@ pub fn sentences(diff: &Diff) -> Vec<String> {
         format!("{} {}: {why}", service.action, service.service)
     });
     let objects = diff.objects.iter().map(|o| format!("{} {} {}: {}", o.action, o.kind, o.name, o.reason));
-    services.chain(objects).chain(diff.blocked.iter().cloned()).chain(diff.notes.iter().cloned()).collect()
+    let more = diff.blocked.iter().chain(&diff.left_behind).chain(&diff.notes).cloned();
+    services.chain(objects).chain(more).collect()
 }
 
 /// What everything here looks at.

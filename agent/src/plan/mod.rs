@@ -25,6 +25,8 @@ pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::types::{Container, Network, Volume};
 
 pub use desired::Desired;
@@ -43,6 +45,28 @@ pub struct Scope {
     pub networks: BTreeSet<String>,
     /// Wanted volume names.
     pub volumes: BTreeSet<String>,
+    /// What is ours though its labels do not say so.
+    pub adopted: Adopted,
+}
+
+/// What a deployment has taken over from another program. Observing puts our label on it; nothing in here looks at it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// IDs.
+    pub containers: BTreeSet<String>,
+    /// IDs.
+    pub networks: BTreeSet<String>,
+    /// Names.
+    pub volumes: BTreeSet<String>,
+}
+
+impl Adopted {
+    /// Whether both name the same object.
+    pub fn meets(&self, other: &Self) -> bool {
+        !self.containers.is_disjoint(&other.containers)
+            || !self.networks.is_disjoint(&other.networks)
+            || !self.volumes.is_disjoint(&other.volumes)
+    }
 }
 
 /// What the engine holds within a [`Scope`].

@@ -236,7 +236,7 @@ impl<'a> Planner<'a> {
         let is_away = |key: &&String| {
             let current = self.matching.places.get(key.as_str()).and_then(|place| place.current.as_ref());
             let is_well = |health| matches!(health, Health::None | Health::Healthy);
-            current.is_none_or(|(current, _)| !runs(&current) || !is_well(current.health))
+            current.is_none_or(|(current, _)| !runs(current) || !is_well(current.health))
         };
         let away: Vec<&String> = others.iter().copied().filter(is_away).collect();
         for key in others {

@@ -2,6 +2,7 @@
 //! by `kedge`, and what runs in the end is asked by HTTP.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
 
+mod adopt;
 mod bad_input;
 mod crash;
 mod drift;

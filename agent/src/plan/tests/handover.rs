@@ -472,3 +472,13 @@ fn one_that_is_not_well_yet_is_awaited_after_an_interruption() {
     let id = |line: &str| plan.steps.iter().find(|step| step.action.to_string() == line).unwrap().id;
     assert!(needs(&plan, id("stop p-web-2"), id("wait until p-web-1 healthy")));
 }
+
+#[test]
+fn one_whose_port_moves_to_another_service_ends_at_once() {
+    let old = Stack::of(&["a", "b>a:healthy"]).edit("b", |b| b.healthcheck = Some(check())).port("b", "80");
+    let newer = Stack::of(&["a", "b>a:healthy"]).edit("b", |b| b.healthcheck = Some(check())).port("a", "80");
+    let plan = plan(&newer.desired(), &serving(&old), &Memory::default(), Policy::default());
+    let id = |line: &str| plan.steps.iter().find(|step| step.action.to_string() == line).unwrap().id;
+    assert!(needs(&plan, id("start p-a-1.next"), id("stop p-b-1")));
+    assert!(!plan.describe().iter().any(|line| line.contains("names")), "{:?}", plan.describe());
+}
