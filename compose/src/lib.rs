@@ -14,6 +14,7 @@
 //! | `finish`, `validate` | defaults, absolute paths, profiles, env files; references and contradictions |
 //! | `convert` | the tree to the [`model`] |
 //! | `load` | the stages in order |
+//! | `budget` | how much a load may cost, whatever its files say |
 //! | `references` | what a project refers to, without loading it |
 //! | [`diagnostics`], [`codes`] | what is wrong, where, and what to do |
 //!
@@ -21,6 +22,7 @@
 //! of the specification added. [`config`] prints the project as it would; [`load`] goes on to the model and refuses
 //! what cannot be honoured on a customer's host.
 
+mod budget;
 mod canonical;
 pub mod codes;
 mod convert;
@@ -48,6 +50,7 @@ use std::collections::BTreeMap;
 pub use diagnostics::{Diagnostic, Errors};
 pub use files::{DirFiles, FileError, FileKind, Files, MemoryFiles};
 pub use interpolate::Variable;
+pub use schema::service_keys;
 
 /// What to load, and with which values.
 #[derive(Debug, Clone, Default)]

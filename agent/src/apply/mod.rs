@@ -9,6 +9,7 @@
 
 mod conditions;
 mod gate;
+mod hooks;
 mod outcome;
 #[cfg(test)]
 mod properties;
@@ -58,7 +59,7 @@ pub async fn apply(
     cancel: &CancellationToken,
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Outcome {
-    let steps = &steps::Steps::new(engine, hub, options);
+    let steps = &steps::Steps::new(engine, hub, options, cancel);
     let run = |step: &Step| {
         let step = step.clone();
         async move {

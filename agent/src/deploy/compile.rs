@@ -17,10 +17,11 @@ use super::adoption::{self, AdoptionRecord};
 use super::files::{BundleFile, PROJECT_ROOT, Placer};
 use super::secrets::{Secrets, generate};
 use crate::codes;
-use crate::engine::types::ImageStore;
+use crate::engine::types::EngineInfo;
 use crate::guard;
 use crate::images::{self, Content, Loaded};
 use crate::licence;
+use crate::plan::abilities;
 use crate::plan::desired::{Desired, PlacedImage, Placement};
 use crate::problem::Problem;
 use crate::store::LicenceRecord;
@@ -62,8 +63,8 @@ struct Inputs<'a> {
     content: &'a Content,
     /// The customer's rules.
     rules: &'a guard::Rules,
-    /// How the engine names images.
-    store: ImageStore,
+    /// The engine.
+    engine: &'a EngineInfo,
     /// Deployment.
     deployment: &'a str,
     /// Compose project and what was adopted.
@@ -90,8 +91,8 @@ pub struct Order {
     pub parameters: BTreeMap<String, String>,
     /// Release.
     pub loaded: Loaded,
-    /// How the engine names images.
-    pub store: ImageStore,
+    /// The engine.
+    pub engine: EngineInfo,
     /// What the licence switches on: a generation's own, or the licence's for one that is to be made.
     pub features: BTreeSet<String>,
     /// Write nothing.
@@ -119,7 +120,7 @@ pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled,
         let inputs = Inputs {
             content: &world.content,
             rules: &world.rules,
-            store: order.store,
+            engine: &order.engine,
             deployment: &order.deployment,
             adoption: &adoption,
             folder: world.deployment_folder(&order.deployment),
@@ -157,7 +158,7 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
     let product = &release.listing.product;
     let values = resolve(inputs, product)?;
     let bundle = bundle_files(inputs.content, release)?;
-    let (mut project, warnings) = load(inputs, product, &bundle, &values)?;
+    let (mut project, mut warnings) = load(inputs, product, &bundle, &values)?;
     let violations = guard::evaluate(inputs.rules, &project, PROJECT_ROOT);
     if !violations.is_empty() {
         return Err(Problem::new(&codes::GUARD, sentences(&violations)));
@@ -167,7 +168,7 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
     }
     let mut placed = BTreeMap::new();
     for image in &release.listing.images {
-        let found = images::config::placed(inputs.content, image, inputs.store)?;
+        let found = images::config::placed(inputs.content, image, inputs.engine.store)?;
         placed.insert(image.reference.clone(), found);
     }
     let placer = Placer::new(inputs.folder.clone(), &bundle, &project, &values, inputs.dry_run)?;
@@ -176,9 +177,15 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
     if let Some(problem) = problems.into_iter().next() {
         return Err(problem);
     }
+    let desired = desired.map_err(|all| Problem::new(&codes::PROJECT, sentences(&all)))?;
+    let lacks = abilities::lacks(&desired, inputs.engine);
+    if !lacks.refused.is_empty() {
+        return Err(Problem::new(&codes::PREFLIGHT, lacks.refused.join("; ")));
+    }
+    warnings.extend(lacks.warned);
     let needed = release.listing.images.iter().filter(|image| uses(&project, &image.reference));
     Ok(Compiled {
-        desired: desired.map_err(|all| Problem::new(&codes::PROJECT, sentences(&all)))?,
+        desired,
         images: needed.cloned().collect(),
         gate: product.gate,
         ports: published(&project),
@@ -323,13 +330,7 @@ pub fn lasting(desired: &Desired) -> usize {
 }
 
 fn uses(project: &Project, reference: &str) -> bool {
-    project.services.values().any(|service| {
-        service.image == reference
-            || service
-                .volumes
-                .iter()
-                .any(|m| m.kind == MountKind::Image && m.source.as_deref() == Some(reference))
-    })
+    project.services.values().any(|service| service.images().any(|image| image == reference))
 }
 
 /// Ports with a fixed number; those of a range are the engine's to choose.

@@ -320,7 +320,7 @@ impl Job {
             generation,
             parameters: self.operation.parameters.clone(),
             loaded: loaded.clone(),
-            store: info.store,
+            engine: info.clone(),
             features,
             dry_run,
             adoption: None,

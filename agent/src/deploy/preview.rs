@@ -49,7 +49,7 @@ pub async fn of_active(world: &Arc<World>, deployment: &str) -> Result<Diff, Pro
         generation: active.number,
         parameters: active.parameters,
         loaded: release::load(&world.content, &release::parse_digest(&active.release.digest)?)?,
-        store: engine_store(world)?,
+        engine: engine(world)?,
         features: active.features,
         dry_run: true,
         adoption: None,
@@ -77,7 +77,7 @@ pub async fn of_release(world: &Arc<World>, request: Request) -> Result<Diff, Pr
         generation: record.newest + 1,
         parameters,
         loaded: request.loaded,
-        store: engine_store(world)?,
+        engine: engine(world)?,
         features,
         dry_run: true,
         adoption: request.adoption,
@@ -128,12 +128,11 @@ pub fn redactor(world: &World, deployment: &str) -> Result<Redactor, Problem> {
     Ok(Redactor::knowing(known))
 }
 
-fn engine_store(world: &World) -> Result<crate::engine::ImageStore, Problem> {
-    let info = world.engine_kind.borrow().clone().ok_or_else(|| {
+fn engine(world: &World) -> Result<crate::engine::EngineInfo, Problem> {
+    world.engine_kind.borrow().clone().ok_or_else(|| {
         let why = format!("{} has not answered yet", world.config.engine);
         Problem::new(&crate::engine::codes::UNREACHABLE, why)
-    })?;
-    Ok(info.store)
+    })
 }
 
 fn generation(

@@ -253,7 +253,7 @@ impl Deployment {
             parameters: generation.parameters,
             features: generation.features,
             loaded: release::load(&self.world.content, &digest)?,
-            store: info.store,
+            engine: info.clone(),
             dry_run: false,
             adoption: None,
         };

@@ -27,6 +27,10 @@ pub const LABEL_DEPLOYMENT: &str = "sh.kedge.deployment";
 pub const LABEL_SPEC: &str = "sh.kedge.spec";
 /// Label: digest of the contents of the files mounted into the container.
 pub const LABEL_FILES: &str = "sh.kedge.files";
+/// Label: the container's lifecycle hooks, so that they are known wherever it is started or stopped.
+pub const LABEL_HOOKS: &str = "sh.kedge.hooks";
+/// Label of a container that only runs a hook: which one.
+pub const LABEL_HOOK: &str = "sh.kedge.hook";
 /// Label: generation that made the object; informational.
 pub const LABEL_GENERATION: &str = "sh.kedge.generation";
 /// Label: the network's range of addresses was named when it was made, so the engine lets a container have a particular

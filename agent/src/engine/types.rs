@@ -316,6 +316,10 @@ pub struct EngineInfo {
     pub os: String,
     /// `linux/amd64`…
     pub platform: String,
+    /// OCI runtimes by name.
+    pub runtimes: Vec<String>,
+    /// Log drivers.
+    pub log_drivers: Vec<String>,
     /// CPUs.
     pub cpus: u64,
     /// Memory, bytes.

@@ -5,6 +5,7 @@
 //! specs, so an update that changes one service disturbs one service. For that, [`Placement::file`] has to name files by
 //! their content, not by the generation that brought them.
 
+mod hooks;
 mod labels;
 mod mounts;
 mod problem;
@@ -20,6 +21,7 @@ use crate::engine::types::ImageConfig;
 use crate::plan::rollout::Rollout;
 use crate::plan::{Adopted, Scope};
 
+pub use hooks::{Hooks, PreStart};
 pub use mounts::{FileUse, HostFile};
 pub use problem::Problem;
 
@@ -130,7 +132,6 @@ impl Desired {
             desired.volumes.insert(spec.name.clone(), spec);
         }
         for service in project.services.values() {
-            refuse_what_is_not_honoured(service, &mut problems);
             let Some(image) = placement.images.get(&service.image) else {
                 problems
                     .push(Problem::NoImage { service: service.name.clone(), image: service.image.clone() });
@@ -188,17 +189,6 @@ impl Desired {
 /// `container_name`, else `project-service-number` as docker compose does.
 fn container_name(project: &Project, service: &Service, number: u32) -> String {
     service.container_name.clone().unwrap_or_else(|| format!("{}-{}-{number}", project.name, service.name))
-}
-
-fn refuse_what_is_not_honoured(service: &Service, problems: &mut Vec<Problem>) {
-    let keys = [
-        ("pre_start", !service.pre_start.is_empty()),
-        ("post_start", !service.post_start.is_empty()),
-        ("pre_stop", !service.pre_stop.is_empty()),
-        ("blkio_config", service.resources.blkio.is_some()),
-    ];
-    let present = keys.into_iter().filter(|(_, present)| *present);
-    problems.extend(present.map(|(key, _)| Problem::NotHonoured { service: service.name.clone(), key }));
 }
 
 fn wanted_service(
@@ -325,6 +315,7 @@ fn container(
     if let Some(files) = files {
         labels.insert(LABEL_FILES.to_owned(), files);
     }
+    hooks::label(&mut labels, service, image, placement, problems);
     let mut spec = ContainerSpec {
         image: image.id.clone(),
         command: service.command.clone(),

@@ -12,6 +12,7 @@
 //! - Old containers can be kept, stopped, until the new ones have proven themselves ([`Policy::keep_superseded`]); a plan
 //!   towards the previous generation then finds them and starts them again.
 
+pub mod abilities;
 pub mod desired;
 pub mod differ;
 pub mod impact;

@@ -75,7 +75,7 @@ pub(super) fn service(name: &str, node: &Node, findings: &mut Findings) -> Servi
         pull_policy: node.text("pull_policy"),
         attach: node.boolean("attach"),
         profiles: node.texts("profiles"),
-        pre_start: parts::hooks(node, "pre_start", findings),
+        pre_start: parts::pre_start(node, findings),
         post_start: parts::hooks(node, "post_start", findings),
         pre_stop: parts::hooks(node, "pre_stop", findings),
         extensions: extensions(node),

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
 
 mod adopt;
+mod attributes;
 mod bad_input;
 mod crash;
 mod drift;

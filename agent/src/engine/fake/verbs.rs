@@ -10,6 +10,7 @@ use kedge_compose::model::Attachment;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::error::{Error, Kind, Result};
+use super::super::exec::{Exec, Finished};
 use super::super::spec::{ContainerSpec, LABEL_RANGE, NetworkSpec, Update, VolumeSpec};
 use super::super::types::{
     Container, EngineEvent, EngineInfo, Filter, Image, Loaded, LogLine, LogQuery, Network, State, Stream,
@@ -186,6 +187,27 @@ impl Engine for Fake {
             text: format!("log of {id}"),
         };
         Ok(stream::iter([Ok(line)]).boxed())
+    }
+
+    async fn exec(&self, id: &str, command: &Exec) -> Result<Finished> {
+        self.enter("exec", id, true).await?;
+        let (answer, container) = {
+            let mut world = self.lock();
+            let container = world.find(id).cloned();
+            let container = container
+                .ok_or_else(|| Error::new(Kind::NotFound, format!("exec in {id}"), "No such container"))?;
+            let line = command.command.join(" ");
+            world.execs.push(format!("{}: {line}", container.name));
+            let answer = world.answers.iter().find(|(about, _)| line.contains(about.as_str()));
+            (answer.map_or_else(|| Some(Finished::default()), |(_, answer)| answer.clone()), container)
+        };
+        if container.state != State::Running {
+            return Err(Error::new(Kind::Conflict, format!("exec in {id}"), "the container is not running"));
+        }
+        match answer {
+            Some(finished) => Ok(finished),
+            None => std::future::pending().await,
+        }
     }
 
     async fn put_archive(&self, id: &str, _folder: &str, _tar: Bytes) -> Result<()> {

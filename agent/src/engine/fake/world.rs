@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use kedge_compose::model::{Attachment, MountKind, Restart};
 
 use super::super::error::{Error, Kind, Result};
-use super::super::spec::{ContainerSpec, LABEL_SERVICE};
+use super::super::exec::Finished;
+use super::super::spec::{ContainerSpec, LABEL_HOOK, LABEL_SERVICE};
 use super::super::types::{
     Action, Container, Detail, Endpoint, EngineEvent, Health, Image, ImageStore, MountPoint, Network,
     PortInUse, State, Subject, Volume,
@@ -24,6 +25,9 @@ pub(super) struct World {
     pub(super) behaviours: BTreeMap<String, Behaviour>,
     pub(super) failures: Vec<Failure>,
     pub(super) calls: Vec<(String, bool)>,
+    /// How commands end, by a part of them.
+    pub(super) answers: Vec<(String, Option<Finished>)>,
+    pub(super) execs: Vec<String>,
     pub(super) latency: Duration,
     pub(super) down: bool,
     pub(super) store: ImageStore,
@@ -248,8 +252,11 @@ impl World {
         if ports.iter().any(taken) {
             return Err(Error::new(Kind::PortTaken, what, "port is already allocated"));
         }
-        let service = container.labels.get(LABEL_SERVICE).cloned().unwrap_or_default();
-        let behaviour = self.behaviours.get(&service).copied().unwrap_or_default();
+        // A hook's container ends, and is told what to do by the name of its hook.
+        let hook = container.labels.get(LABEL_HOOK);
+        let service = hook.or(container.labels.get(LABEL_SERVICE)).cloned().unwrap_or_default();
+        let otherwise = hook.map(|_| Behaviour::Exit(0, Duration::ZERO)).unwrap_or_default();
+        let behaviour = self.behaviours.get(&service).copied().unwrap_or(otherwise);
         if behaviour == Behaviour::FailToStart {
             return Err(Error::new(Kind::StartFailed, what, "OCI runtime create failed"));
         }
