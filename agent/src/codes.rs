@@ -71,7 +71,7 @@ kedge_bundle::codes! {
         "What would be done is no longer what was shown", "Look at it again, and say yes to that";
     /// Adopting would leave data behind in folders that the new containers do not use.
     LEFT_BEHIND = "KE-3034", exit 16, retry false,
-        "Data in folders of the old project would be left behind", "Copy it to where the message says and say so with --leave-binds, or have the vendor use a named volume";
+        "Data of what runs now would be left behind", "Copy it to where the message says and say --leave-binds, or have the vendor use the same volume";
 
     /// The hub cannot be reached.
     HUB_UNREACHABLE = "KE-5001", exit 40, retry true,

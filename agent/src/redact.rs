@@ -58,6 +58,14 @@ impl Redactor {
         Self { known }
     }
 
+    /// The same, knowing these too.
+    #[must_use]
+    pub fn and(mut self, secrets: impl IntoIterator<Item = Secret>) -> Self {
+        self.known.extend(Self::knowing(secrets).known);
+        self.known.sort_by_key(|secret| std::cmp::Reverse(secret.reveal().len()));
+        self
+    }
+
     /// The text without what is known or looks secret.
     pub fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();

@@ -9,6 +9,10 @@ use crate::codes::Code;
 
 /// So many findings are kept; more would not help anyone.
 const MAX_FINDINGS: usize = 100;
+/// Characters that a message may have, names of megabytes being possible.
+const MAX_MESSAGE: usize = 2000;
+/// Characters of a line that are shown.
+const MAX_SHOWN: u32 = 160;
 
 /// A place in one of the files read. Line and column count from one; line zero means the file as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,24 +46,35 @@ impl Sources {
         self.0.get(at.file as usize).map_or("", |source| &source.name)
     }
 
-    fn line(&self, at: At) -> Option<String> {
+    /// The line of a place, and the column at which what is shown of it starts.
+    fn line(&self, at: At) -> Option<(String, u32)> {
         let source = self.0.get(at.file as usize)?;
         let index = (at.line as usize).checked_sub(1)?;
         let line = source.text.lines().nth(index)?;
-        Some(line.chars().take(200).collect())
+        // Of a long line, such as that of a whole file in JSON, what stands around the place.
+        let skipped = at.column.saturating_sub(MAX_SHOWN / 2 + 1);
+        let shown = line.chars().skip(skipped as usize).take(MAX_SHOWN as usize).map(printable);
+        Some((shown.collect(), skipped + 1))
     }
 
     fn diagnostic(&self, finding: Finding) -> Diagnostic {
+        let (source, source_column) = self.line(finding.at).unzip();
         Diagnostic {
             code: finding.code,
-            file: self.name(finding.at).to_owned(),
+            file: self.name(finding.at).chars().map(printable).collect(),
             line: finding.at.line,
             column: finding.at.column,
-            source: self.line(finding.at),
-            message: finding.message,
-            help: finding.help,
+            source,
+            source_column: source_column.unwrap_or(1),
+            message: finding.message.chars().map(printable).take(MAX_MESSAGE).collect(),
+            help: finding.help.map(|help| help.chars().map(printable).take(MAX_MESSAGE).collect()),
         }
     }
+}
+
+/// Keys and values of a file must not be able to move a terminal's cursor or colour what follows.
+fn printable(c: char) -> char {
+    if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c }
 }
 
 /// A finding whose place is not yet spelled out.
@@ -117,6 +132,11 @@ impl Findings {
         self.errors.len() >= MAX_FINDINGS
     }
 
+    /// Whether further warnings will not be kept.
+    pub(crate) fn is_full_of_warnings(&self) -> bool {
+        self.warnings.len() >= MAX_FINDINGS
+    }
+
     /// Errors so far.
     pub(crate) fn count(&self) -> usize {
         self.errors.len()
@@ -151,8 +171,10 @@ pub struct Diagnostic {
     pub line: u32,
     /// Column, from one, in characters; zero with line zero.
     pub column: u32,
-    /// The line itself, at most 200 characters. `None` for env files, whose lines hold secrets.
+    /// The line itself, or what stands around the place when it is long. `None` for env files, whose lines hold secrets.
     pub source: Option<String>,
+    /// Column at which `source` starts, from one.
+    pub source_column: u32,
     /// What is wrong. Values that came out of variables are not repeated in it.
     pub message: String,
     /// What to do about it.
@@ -170,11 +192,13 @@ impl fmt::Display for Diagnostic {
         if let Some(source) = &self.source {
             let number = self.line.to_string();
             let margin = " ".repeat(number.len());
-            let column = self.column.max(1) as usize;
+            let before = self.column.saturating_sub(self.source_column) as usize;
             // Tabs are kept in the margin so that the caret stands under its character.
             let indent: String =
-                source.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            write!(f, "\n{margin} |\n{number} | {source}\n{margin} | {indent}^")?;
+                source.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            let dots = if self.source_column > 1 { "…" } else { "" };
+            let gap = if self.source_column > 1 { " " } else { "" };
+            write!(f, "\n{margin} |\n{number} | {dots}{source}\n{margin} | {gap}{indent}^")?;
         }
         if let Some(help) = &self.help {
             write!(f, "\n  = help: {help}")?;
@@ -263,6 +287,29 @@ mod tests {
             findings.into_errors(&sources).to_string(),
             "[KE-1002] unknown key `imgae`\n  --> compose.yaml:3:5\n  |\n3 |     imgae: x\n  |     ^\n  = help: did you mean `image`?"
         );
+    }
+
+    #[test]
+    fn of_a_long_line_the_part_around_the_place_is_shown() {
+        let mut sources = Sources::default();
+        let line = format!("{}HERE{}", "a".repeat(5000), "b".repeat(5000));
+        let file = sources.add("f", &line);
+        let finding = Finding::new(&crate::codes::UNREADABLE, At { file, line: 1, column: 5001 }, "m");
+        let shown = sources.diagnostic(finding).to_string();
+        let lines: Vec<&str> = shown.lines().collect();
+        let column = |line: &str, wanted: char| line.chars().position(|c| c == wanted);
+        assert_eq!(column(lines[3], 'H'), column(lines[4], '^'), "{shown}");
+        assert!(shown.len() < 500, "{shown}");
+    }
+
+    #[test]
+    fn nothing_in_a_file_reaches_a_terminal_as_a_control_character() {
+        let mut sources = Sources::default();
+        let file = sources.add("f\u{1b}", "a\u{9b}31m: \u{1b}[2J\tx\n");
+        let finding = Finding::new(&crate::codes::UNREADABLE, At { file, line: 1, column: 1 }, "k\u{1b}y\r");
+        let shown = sources.diagnostic(finding.help("h\u{7}")).to_string();
+        assert!(!shown.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')), "{shown:?}");
+        assert!(shown.contains('\t'));
     }
 
     #[test]

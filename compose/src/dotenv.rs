@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::interpolate::{self, Problem};
+use crate::budget::MAX_TEXT;
+use crate::interpolate::{self, Lookup, Problem};
 
 /// Why an env file is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,18 +24,16 @@ pub(crate) enum Reason {
 }
 
 /// Parses an env file. `lookup` gives values from outside, which win over earlier lines inside expressions.
-pub(crate) fn parse(
-    text: &str,
-    lookup: &dyn Fn(&str) -> Option<String>,
-) -> Result<BTreeMap<String, String>, Malformed> {
+pub(crate) fn parse<'e>(text: &str, lookup: Lookup<'_, 'e>) -> Result<BTreeMap<String, String>, Malformed> {
     let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
     let mut values = BTreeMap::new();
+    let mut total = 0;
     while reader.skip_to_statement() {
         let line = reader.line;
         let fail = |reason| Malformed { line, reason };
         let (key, has_value) = reader.key().map_err(|text| fail(Reason::Text(text)))?;
         if !has_value {
-            if let Some(value) = lookup(&key) {
+            if let Some(value) = lookup(&key).map(str::to_owned) {
                 values.insert(key, value);
             }
             continue;
@@ -48,18 +47,23 @@ pub(crate) fn parse(
             Quote::Double => unescape(&raw),
             Quote::None => raw,
         };
-        let inside = |name: &str| lookup(name).or_else(|| values.get(name).cloned());
-        let filled =
-            interpolate::substitute(&template, &inside).map_err(|problem| fail(Reason::Variable(problem)))?;
+        let filled = interpolate::substitute(&template, &|name| {
+            lookup(name).or_else(|| values.get(name).map(String::as_str))
+        });
+        let filled = filled.map_err(|problem| fail(Reason::Variable(problem)))?;
+        total += filled.text.len();
+        if total > MAX_TEXT {
+            return Err(fail(Reason::Variable(Problem::Limit)));
+        }
         values.insert(key, filled.text);
     }
     Ok(values)
 }
 
 /// Parses an env file with `format: raw`: `KEY=value` lines taken as they are, `#` comments and blank lines skipped.
-pub(crate) fn parse_raw(
+pub(crate) fn parse_raw<'e>(
     text: &str,
-    lookup: &dyn Fn(&str) -> Option<String>,
+    lookup: Lookup<'_, 'e>,
 ) -> Result<BTreeMap<String, String>, Malformed> {
     let mut values = BTreeMap::new();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -70,7 +74,7 @@ pub(crate) fn parse_raw(
         }
         let (key, value) = match content.split_once('=') {
             Some((key, value)) => (key, Some(value.to_owned())),
-            None => (content, lookup(content)),
+            None => (content, lookup(content).map(str::to_owned)),
         };
         if key.is_empty() || key.contains(char::is_whitespace) {
             let reason = Reason::Text("the name of the variable is empty or contains a space".to_owned());
@@ -127,6 +131,9 @@ impl Reader<'_> {
         let end = self.rest.find(stop).unwrap_or(self.rest.len());
         let key = self.rest[..end].trim_end().to_owned();
         let found = self.rest[end..].chars().next();
+        if key.is_empty() {
+            return Err("the name of the variable is missing".to_owned());
+        }
         if key.contains(blank) {
             return Err("the name of the variable contains a space".to_owned());
         }
@@ -214,7 +221,8 @@ fn unescape(text: &str) -> String {
                         out.push(c);
                         consumed = 4;
                     }
-                    None => out.push_str("\\0"),
+                    // Fewer than three digits are no escape, and lose their zero.
+                    None => out.push('\\'),
                 }
             }
             _ => {
@@ -233,7 +241,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> BTreeMap<String, String> {
-        parse(text, &|name| (name == "OUT").then(|| "outside".to_owned())).unwrap()
+        parse(text, &|name| (name == "OUT").then_some("outside")).unwrap()
     }
 
     #[test]
@@ -281,6 +289,7 @@ mod tests {
     fn errors_name_the_line_and_not_the_value() {
         let error = |text: &str| parse(text, &|_| None).unwrap_err();
         assert_eq!(error("A=1\nB C=2").line, 2);
+        assert_eq!(error("A=1\n=2").line, 2);
         assert_eq!(error("A=1\n\n\"x\"=2").line, 3);
         assert_eq!(
             error("A='secret").reason,
@@ -291,7 +300,7 @@ mod tests {
 
     #[test]
     fn raw_files_are_taken_as_they_are() {
-        let values = parse_raw("# c\nA=\"$X\" # y\nOUT\n\nB=", &|_| Some("o".to_owned())).unwrap();
+        let values = parse_raw("# c\nA=\"$X\" # y\nOUT\n\nB=", &|_| Some("o")).unwrap();
         assert_eq!(values["A"], "\"$X\" # y");
         assert_eq!((values["OUT"].as_str(), values["B"].as_str()), ("o", ""));
         assert_eq!(parse_raw("A=1\nB C=1", &|_| None).unwrap_err().line, 2);

@@ -14,27 +14,9 @@ use crate::{paths, schema};
 
 /// Services that a chain of `extends` may have.
 const MAX_CHAIN: usize = 32;
-/// Nodes that extending may copy in one load.
-const MAX_COPIED: usize = 100_000;
 
-/// Services of other files that were extended, and how much has been copied.
-#[derive(Debug, Default)]
-pub(crate) struct Bases {
-    files: BTreeMap<String, (Map, Resets)>,
-    copied: usize,
-}
-
-impl Bases {
-    /// An empty memory for an included project, whose variables differ, with the same budget.
-    pub(crate) fn fresh(&self) -> Self {
-        Self { files: BTreeMap::new(), copied: self.copied }
-    }
-
-    /// Goes back to an earlier memory; the budget stays spent.
-    pub(crate) fn restore(&mut self, earlier: Self) {
-        self.files = earlier.files;
-    }
-}
+/// Services of other files that were extended, by file, variables filled in.
+pub(crate) type Bases = BTreeMap<String, (Map, Resets)>;
 
 impl Loader<'_> {
     /// Replaces every service that extends another by the merged one.
@@ -106,7 +88,7 @@ impl Loader<'_> {
                 let (mut others, own) = self.base_file(&full, scope, at)?;
                 self.extend(&mut others, &wanted, &full, scope, &own, chain)?;
                 let base = others.get(&wanted).map(|entry| entry.node.clone());
-                self.bases.files.insert(full, (others, own));
+                self.bases.insert(full, (others, own));
                 base
             }
         };
@@ -115,11 +97,7 @@ impl Loader<'_> {
             let message = format!("service `{name}` extends `{wanted}`, which does not exist");
             return self.fail(Finding::new(&codes::UNDEFINED, at, message));
         };
-        self.bases.copied += base.size();
-        if self.bases.copied > MAX_COPIED {
-            let message = format!("extending copies more than {MAX_COPIED} values");
-            return self.fail(Finding::new(&codes::LIMIT, at, message));
-        }
+        self.spend(base.weight(), at)?;
         resets.apply_to_service(name, &mut base);
         let Some(entry) = services.get_mut(name) else { return Ok(()) };
         let over = entry.node.take();
@@ -137,7 +115,7 @@ impl Loader<'_> {
         scope: &Scope,
         at: crate::diagnostics::At,
     ) -> Result<(Map, Resets), Stop> {
-        if let Some(known) = self.bases.files.remove(path) {
+        if let Some(known) = self.bases.remove(path) {
             return Ok(known);
         }
         let parsed = self.parse(path, at)?;
@@ -146,7 +124,7 @@ impl Loader<'_> {
         for mut document in parsed.documents {
             self.prepare(&mut document, parsed.file)?;
             let resets = Resets::take_from(&mut document);
-            interpolate::apply(&mut document, &scope.environment, &mut self.findings);
+            interpolate::apply(&mut document, &scope.environment, &mut self.findings, &mut self.budget);
             resets.apply(&mut project);
             project = match merge::merge(project, document, &mut Vec::new()) {
                 Ok(merged) => merged,
@@ -156,8 +134,7 @@ impl Loader<'_> {
         }
         canonical::apply(&mut project, &mut self.findings);
         merge::unique(&mut project);
-        let folder = Scope { directory: paths::parent(path), ..scope.clone() };
-        finish::resolve_paths(&mut project, &folder, &mut self.findings);
+        finish::resolve_paths(&mut project, &paths::parent(path), &scope.environment, &mut self.findings);
         let services = project.as_map_mut().and_then(|map| map.remove("services"));
         let services = services.and_then(|entry| match entry.node.value {
             crate::node::Value::Map(map) => Some(map),

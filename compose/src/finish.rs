@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::codes;
-use crate::diagnostics::{Finding, Findings, Stop};
-use crate::files::FileKind;
-use crate::interpolate::Environment;
-use crate::load::{Loader, Scope};
+use crate::diagnostics::{At, Finding, Findings, Stop};
+use crate::interpolate::{Environment, Lookup};
+use crate::load::Loader;
 use crate::node::{Entry, Map, Node, Value, map_at};
 use crate::{paths, values};
 
@@ -65,9 +64,13 @@ pub(crate) fn defaults(root: &mut Node) {
 }
 
 /// Makes paths absolute, as seen from the folder of their project.
-pub(crate) fn resolve_paths(root: &mut Node, scope: &Scope, findings: &mut Findings) {
-    let mut resolver =
-        Resolver { directory: &scope.directory, home: scope.environment.get("HOME"), findings };
+pub(crate) fn resolve_paths(
+    root: &mut Node,
+    directory: &str,
+    environment: &Environment,
+    findings: &mut Findings,
+) {
+    let mut resolver = Resolver { directory, home: environment.get("HOME"), findings };
     services(root, |_, service| resolver.service(service));
     for kind in ["configs", "secrets"] {
         for entry in root.get_mut(kind).and_then(Node::as_map_mut).into_iter().flat_map(Map::values_mut) {
@@ -122,7 +125,7 @@ impl Resolver<'_> {
         let local =
             |text: &str| !text.contains("://") && !remote.iter().any(|prefix| text.starts_with(prefix));
         if node.as_str().is_some_and(local) {
-            self.path(Some(node));
+            self.optional(Some(node));
         }
     }
 
@@ -169,13 +172,22 @@ impl Resolver<'_> {
     }
 }
 
+/// Whether a path is absolute on Windows: `C:\x`, or `\\host\share\x`.
 fn is_windows(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    path.starts_with("\\\\")
-        || (bytes.len() > 2
-            && bytes[0].is_ascii_alphabetic()
-            && bytes[1] == b':'
-            && matches!(bytes[2], b'\\' | b'/'))
+    let slash = |c: char| matches!(c, '\\' | '/');
+    let mut chars = path.chars();
+    match (chars.next(), chars.next(), chars.next()) {
+        (Some(drive), Some(':'), Some(after)) => drive.is_ascii_alphabetic() && slash(after),
+        (Some(first), Some(second), Some(host)) if slash(first) && slash(second) => {
+            let mut parts = path[2..].split(slash);
+            let names = [parts.next(), parts.next()];
+            !slash(host)
+                && host != '.'
+                && names.iter().all(|name| name.is_some_and(|name| !name.is_empty()))
+                && parts.next().is_some()
+        }
+        _ => false,
+    }
 }
 
 /// `environment: [NAME]` takes the value from the environment of the file that says so.
@@ -291,19 +303,24 @@ fn default_network(root: &mut Node) {
 
 /// Links, shared namespaces and `volumes_from` are dependencies too.
 fn imply_dependencies(service: &mut Node) {
-    let mut implied: Vec<(String, bool)> = Vec::new();
+    let mut implied: Vec<(String, bool, At)> = Vec::new();
     for link in service.get("links").and_then(Node::as_list).unwrap_or_default() {
+        let at = link.at;
         if let Some(link) = link.as_str() {
-            implied.push((link.split(':').next().unwrap_or(link).to_owned(), true));
+            // `service:alias`; anything else is taken for a name, and found to be none.
+            let parts: Vec<&str> = link.split(':').collect();
+            implied.push((if parts.len() == 2 { parts[0] } else { link }.to_owned(), true, at));
         }
     }
     for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
-        let shared = service.get(key).and_then(Node::as_str).and_then(|value| value.strip_prefix("service:"));
-        implied.extend(shared.map(|name| (name.to_owned(), true)));
+        let Some(node) = service.get(key) else { continue };
+        let shared = node.as_str().and_then(|value| value.strip_prefix("service:"));
+        implied.extend(shared.map(|name| (name.to_owned(), true, node.at)));
     }
     for from in service.get("volumes_from").and_then(Node::as_list).unwrap_or_default() {
+        let at = from.at;
         if let Some(from) = from.as_str().filter(|from| !from.starts_with("container:")) {
-            implied.push((from.split(':').next().unwrap_or(from).to_owned(), false));
+            implied.push((from.split(':').next().unwrap_or(from).to_owned(), false, at));
         }
     }
     if implied.is_empty() {
@@ -312,20 +329,19 @@ fn imply_dependencies(service: &mut Node) {
     if service.get("depends_on").and_then(Node::as_map).is_none() {
         service.set("depends_on", Value::Map(Map::new()));
     }
-    let Some(dependencies) = service.get_mut("depends_on") else { return };
-    for (name, restart) in implied {
-        if dependencies.get(&name).is_none() {
-            let at = dependencies.at;
-            let dependency = map_at(
+    let Some(dependencies) = service.get_mut("depends_on").and_then(Node::as_map_mut) else { return };
+    for (name, restart, at) in implied {
+        dependencies.entry(name).or_insert_with(|| Entry {
+            key: at,
+            node: map_at(
                 at,
                 [
                     ("condition", Value::Str("service_started".to_owned())),
                     ("required", Value::Bool(true)),
                     ("restart", Value::Bool(restart)),
                 ],
-            );
-            dependencies.set(&name, dependency.value);
-        }
+            ),
+        });
     }
 }
 
@@ -358,7 +374,9 @@ pub(crate) fn resolve_env_files(
             let env = map.remove("env_file");
             let labels = map.remove("label_file");
             if let Some(files) = env {
-                fold(loader, service, "environment", &files.node, &|name| environment.get(name).cloned())?;
+                fold(loader, service, "environment", &files.node, &|name| {
+                    environment.get(name).map(String::as_str)
+                })?;
             }
             if let Some(files) = labels {
                 fold(loader, service, "labels", &files.node, &|_| None)?;
@@ -368,12 +386,12 @@ pub(crate) fn resolve_env_files(
     Ok(())
 }
 
-fn fold(
+fn fold<'e>(
     loader: &mut Loader<'_>,
     service: &mut Node,
     key: &str,
     files: &Node,
-    outside: &dyn Fn(&str) -> Option<String>,
+    outside: Lookup<'_, 'e>,
 ) -> Result<(), Stop> {
     let mut all: BTreeMap<String, Option<String>> = BTreeMap::new();
     for file in files.as_list().unwrap_or_default() {
@@ -383,7 +401,7 @@ fn fold(
         };
         let required = file.get("required").is_none_or(|node| node.value != Value::Bool(false));
         // Outside the confines is an error even when the file is optional.
-        if !required && loader.is_allowed(path) && loader.kind(path) != Some(FileKind::File) {
+        if !required && loader.is_allowed(path) && loader.kind(path).is_none() {
             continue;
         }
         let format = file.get("format").and_then(Node::as_str).unwrap_or_default();
@@ -392,8 +410,12 @@ fn fold(
                 Finding::new(&codes::WRONG_VALUE, file.at, format!("`{format}` is no format of env files"));
             return loader.fail(finding.help("leave `format` out, or use `raw`"));
         }
-        let lookup = |name: &str| all.get(name).cloned().flatten().or_else(|| outside(name));
-        let found = loader.env_file(path, format == "raw", &lookup, file.at)?;
+        let found = loader.env_file(
+            path,
+            format == "raw",
+            &|name| all.get(name).and_then(Option::as_deref).or_else(|| outside(name)),
+            file.at,
+        )?;
         all.extend(found.into_iter().map(|(key, value)| (key, Some(value))));
     }
     if all.is_empty() {

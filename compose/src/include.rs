@@ -3,6 +3,7 @@
 //! An included project has its own folder and its own `.env`; variables of the including one win. What both define
 //! must be the same.
 
+use crate::budget::Weight;
 use crate::codes;
 use crate::diagnostics::{At, Finding, Stop};
 use crate::extends::{is_remote, remote};
@@ -74,6 +75,7 @@ impl Loader<'_> {
         } else {
             entry.env_files.iter().map(|(file, at)| (paths::join(&scope.directory, file), *at)).collect()
         };
+        self.spend(Weight { values: scope.environment.len(), text: 0 }, entry.at)?;
         let mut environment = scope.environment.clone();
         self.add_env_files(&mut environment, &env_files)?;
         trail.extend(files.iter().map(|(file, _)| file.clone()));
@@ -82,10 +84,10 @@ impl Loader<'_> {
         for (file, at) in files {
             parsed.push(self.parse(&file, at)?);
         }
+        // Its variables differ, and so may what it extends.
         let outer = std::mem::take(&mut self.bases);
-        self.bases = outer.fresh();
         let loaded = self.load_files(parsed, &inner);
-        self.bases.restore(outer);
+        self.bases = outer;
         loaded
     }
 

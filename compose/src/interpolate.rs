@@ -3,21 +3,23 @@
 //! Keys are left alone. A dollar sign before anything that is not a name or a brace stands for itself, as it does in
 //! `docker compose`. Nesting and the amount of text produced are bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::budget::{Budget, Weight};
 use crate::codes;
 use crate::diagnostics::{At, Finding, Findings};
 use crate::node::{Mark, Node, Value};
 
 /// Expressions inside of expressions.
 const MAX_NESTING: usize = 32;
-/// Bytes that one value may grow to.
+/// Bytes that one value with variables may have, and may grow to.
 const MAX_VALUE: usize = 1 << 20;
-/// Bytes that all values of a file may grow to.
-const MAX_TOTAL: usize = 16 << 20;
 
 /// Where variables get their values.
 pub(crate) type Environment = BTreeMap<String, String>;
+
+/// Gives variables their values.
+pub(crate) type Lookup<'l, 'e> = &'l dyn Fn(&str) -> Option<&'e str>;
 
 /// What went wrong in one template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,20 +37,23 @@ pub(crate) enum Problem {
 pub(crate) struct Filled {
     pub(crate) text: String,
     /// Plain variables that have no value and became nothing.
-    pub(crate) unset: Vec<String>,
+    pub(crate) unset: BTreeSet<String>,
 }
 
 /// Fills in one template.
-pub(crate) fn substitute(template: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Filled, Problem> {
+pub(crate) fn substitute<'e>(template: &str, lookup: Lookup<'_, 'e>) -> Result<Filled, Problem> {
+    if template.len() > MAX_VALUE {
+        return Err(Problem::Limit);
+    }
     let mut filled = Filled::default();
     filled.text = expand(template, lookup, &mut filled.unset, 0)?;
     Ok(filled)
 }
 
-fn expand(
+fn expand<'e>(
     template: &str,
-    lookup: &dyn Fn(&str) -> Option<String>,
-    unset: &mut Vec<String>,
+    lookup: Lookup<'_, 'e>,
+    unset: &mut BTreeSet<String>,
     depth: usize,
 ) -> Result<String, Problem> {
     if depth > MAX_NESTING {
@@ -60,13 +65,13 @@ fn expand(
             Part::Text(text) => out.push_str(text),
             Part::Variable { name, operator, word } => {
                 let value = lookup(name);
-                let filled = value.as_deref().is_some_and(|value| !value.is_empty());
+                let filled = value.is_some_and(|value| !value.is_empty());
                 match operator {
                     None => {
-                        if value.is_none() && !unset.iter().any(|known| known == name) {
-                            unset.push(name.to_owned());
+                        if value.is_none() && !unset.contains(name) {
+                            unset.insert(name.to_owned());
                         }
-                        out.push_str(&value.unwrap_or_default());
+                        out.push_str(value.unwrap_or_default());
                     }
                     Some(operator) => {
                         // The word is filled in whether used or not: a mistake in it is one either way.
@@ -75,7 +80,7 @@ fn expand(
                         match (operator.action, present) {
                             (Action::Default, false) | (Action::Alternative, true) => out.push_str(&word),
                             (Action::Require, false) => return Err(Problem::Required(name.to_owned(), word)),
-                            _ => out.push_str(&value.unwrap_or_default()),
+                            _ => out.push_str(value.unwrap_or_default()),
                         }
                     }
                 }
@@ -191,43 +196,51 @@ fn braced(inside: &str) -> Option<(Part<'_>, &str)> {
     Some((Part::Variable { name, operator: Some(operator), word: &word[..end] }, &word[end + 1..]))
 }
 
-/// Index of the brace that closes an expression; braces inside are counted, so that JSON can be a default.
+/// Index of the brace that closes an expression; braces inside are counted, so that JSON can be a default. Where they
+/// do not pair up, it is the last one: `${A:-{}` has the default `{`.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut open = 1usize;
-    for (index, c) in text.char_indices() {
-        match c {
-            '{' => open += 1,
-            '}' => open -= 1,
+    for (index, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' => open += 1,
+            b'}' => open -= 1,
             _ => {}
         }
         if open == 0 {
             return Some(index);
         }
     }
-    None
+    text.rfind('}')
 }
 
 /// Fills in all values of a tree; every problem is put down and its value marked as broken.
-pub(crate) fn apply(root: &mut Node, environment: &Environment, findings: &mut Findings) {
-    let lookup = |name: &str| environment.get(name).cloned();
-    let mut total = 0;
+pub(crate) fn apply(
+    root: &mut Node,
+    environment: &Environment,
+    findings: &mut Findings,
+    budget: &mut Budget,
+) {
+    let lookup = |name: &str| environment.get(name).map(String::as_str);
     walk(root, &mut |node, text| {
         let problem = match substitute(text, &lookup) {
             Ok(filled) => {
                 for name in filled.unset {
+                    if findings.is_full_of_warnings() {
+                        break;
+                    }
                     let message = format!("the variable `{name}` has no value and becomes nothing");
                     findings.warn(
                         Finding::new(&codes::VARIABLE_MISSING, node.at, message)
                             .help(format!("give it a value, or a default: `${{{name}:-…}}`")),
                     );
                 }
-                total += filled.text.len();
                 node.substituted = true;
+                let spent = budget.spend(Weight::text(filled.text.len()), node.at);
                 node.value = Value::Str(filled.text);
-                if total <= MAX_TOTAL {
-                    return;
+                match spent {
+                    Ok(()) => return,
+                    Err(_) => Problem::Limit,
                 }
-                Problem::Limit
             }
             Err(problem) => problem,
         };
@@ -302,6 +315,9 @@ pub(crate) fn collect(node: &Node, into: &mut BTreeMap<String, Variable>) {
 }
 
 fn collect_text(text: &str, into: &mut BTreeMap<String, Variable>, depth: usize) {
+    if text.len() > MAX_VALUE {
+        return;
+    }
     for part in Parts(text).flatten() {
         let Part::Variable { name, operator, word } = part else { continue };
         let variable = into
@@ -327,9 +343,9 @@ mod tests {
 
     fn fill(template: &str) -> Result<String, Problem> {
         let lookup = |name: &str| match name {
-            "A" => Some("a".to_owned()),
-            "EMPTY" => Some(String::new()),
-            "DOLLAR" => Some("$A".to_owned()),
+            "A" => Some("a"),
+            "EMPTY" => Some(""),
+            "DOLLAR" => Some("$A"),
             _ => None,
         };
         substitute(template, &lookup).map(|filled| filled.text)
@@ -362,11 +378,14 @@ mod tests {
             ("${NO:-${NEIN:-x}y}z", "xyz"),
             ("${NO:-a:-b}", "a:-b"),
             ("${NO:-{\"k\": 1}}", "{\"k\": 1}"),
+            ("${NO:-{}", "{"),
+            ("${NO:-{}}x", "{}x"),
             ("${NO:-http://h:80/?q}", "http://h:80/?q"),
             ("${NO:-$$}", "$"),
             ("$DOLLAR", "$A"),
             ("${NO:-}", ""),
             ("${a}${A}", "a"),
+            ("${NO:-a\nb}", "a\nb"),
         ] {
             assert_eq!(fill(template).as_deref(), Ok(expected), "{template}");
         }
@@ -392,7 +411,7 @@ mod tests {
         assert_eq!(fill(&nested), Err(Problem::Limit));
         let long = "x".repeat(100_000);
         let bomb = "$A".repeat(20);
-        assert_eq!(substitute(&bomb, &|_| Some(long.clone())).unwrap_err(), Problem::Limit);
+        assert_eq!(substitute(&bomb, &|_| Some(long.as_str())).unwrap_err(), Problem::Limit);
     }
 
     #[test]

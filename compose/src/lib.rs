@@ -14,6 +14,7 @@
 //! | `finish`, `validate` | defaults, absolute paths, profiles, env files; references and contradictions |
 //! | `convert` | the tree to the [`model`] |
 //! | `load` | the stages in order |
+//! | `budget` | how much a load may cost, whatever its files say |
 //! | `references` | what a project refers to, without loading it |
 //! | [`diagnostics`], [`codes`] | what is wrong, where, and what to do |
 //!
@@ -21,6 +22,7 @@
 //! of the specification added. [`config`] prints the project as it would; [`load`] goes on to the model and refuses
 //! what cannot be honoured on a customer's host.
 
+mod budget;
 mod canonical;
 pub mod codes;
 mod convert;
@@ -48,12 +50,13 @@ use std::collections::BTreeMap;
 pub use diagnostics::{Diagnostic, Errors};
 pub use files::{DirFiles, FileError, FileKind, Files, MemoryFiles};
 pub use interpolate::Variable;
+pub use schema::service_keys;
 
 /// What to load, and with which values.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Compose files, later ones laid over earlier ones; absolute, or relative to `project_directory`. Empty looks for
-    /// `compose.yaml` and its kin there.
+    /// `compose.yaml` and its kin there and, unless confined, in the folders above.
     pub files: Vec<String>,
     /// The project's folder, absolute when host paths are to be; empty takes the folder of the first file.
     pub project_directory: String,
@@ -148,7 +151,8 @@ pub fn extension(
     key: &str,
 ) -> Result<Option<serde_json::Value>, Errors> {
     let mut loader = load::Loader::new(files, options);
-    match load::parse_files(&mut loader, options, &load::project_directory(options)) {
+    let directory = load::find_project(&loader, options);
+    match load::parse_files(&mut loader, options, &directory) {
         Ok(parsed) => Ok(load::merged_extension(&parsed, key).as_ref().map(schema::render::plain)),
         Err(_) => Err(loader.findings.into_errors(&loader.sources)),
     }

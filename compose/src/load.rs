@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::budget::{Budget, Weight};
 use crate::canonical;
 use crate::codes;
 use crate::diagnostics::{At, Finding, Findings, Sources, Stop};
 use crate::extends::Bases;
 use crate::files::{FileError, FileKind, Files};
-use crate::interpolate::{self, Environment};
+use crate::interpolate::{self, Environment, Lookup};
 use crate::merge::{self, Resets};
 use crate::node::{Node, Value};
 use crate::{Options, dotenv, finish, parse, paths, schema};
@@ -39,6 +40,7 @@ pub(crate) struct Loader<'a> {
     confines: Option<String>,
     /// Number of files opened.
     opened: usize,
+    pub(crate) budget: Budget,
     pub(crate) sources: Sources,
     pub(crate) findings: Findings,
     /// What services extend, by file.
@@ -76,6 +78,7 @@ impl<'a> Loader<'a> {
             files,
             confines,
             opened: 0,
+            budget: Budget::default(),
             sources: Sources::default(),
             findings: Findings::default(),
             bases: Bases::default(),
@@ -85,6 +88,11 @@ impl<'a> Loader<'a> {
     pub(crate) fn fail<T>(&mut self, finding: Finding) -> Result<T, Stop> {
         self.findings.error(finding);
         Err(Stop)
+    }
+
+    /// Counts what is about to be made.
+    pub(crate) fn spend(&mut self, weight: Weight, at: At) -> Result<(), Stop> {
+        self.budget.spend(weight, at).or_else(|finding| self.fail(finding))
     }
 
     /// Whether a path is within the confines, by name.
@@ -122,6 +130,7 @@ impl<'a> Loader<'a> {
                 return self.fail(Finding::new(code, at, error.to_string()));
             }
         };
+        self.spend(Weight::text(content.len()), at)?;
         match String::from_utf8(content) {
             Ok(text) => Ok(text),
             Err(_) => self.fail(Finding::new(&codes::UNREADABLE, at, format!("{path}: not UTF-8 text"))),
@@ -132,30 +141,33 @@ impl<'a> Loader<'a> {
     pub(crate) fn parse(&mut self, path: &str, at: At) -> Result<Parsed, Stop> {
         let text = self.read(path, MAX_COMPOSE_FILE, at)?;
         let file = self.sources.add(path, &text);
-        match parse::parse(&text, file) {
+        match parse::parse(&text, file, &mut self.budget) {
             Ok(documents) => Ok(Parsed { path: path.to_owned(), file, documents }),
             Err(finding) => self.fail(finding),
         }
     }
 
     /// Reads an env or label file that is referred to at `at`.
-    pub(crate) fn env_file(
+    pub(crate) fn env_file<'e>(
         &mut self,
         path: &str,
         raw: bool,
-        lookup: &dyn Fn(&str) -> Option<String>,
+        lookup: Lookup<'_, 'e>,
         at: At,
     ) -> Result<BTreeMap<String, String>, Stop> {
         let text = self.read(path, MAX_ENV_FILE, at)?;
         let file = self.sources.add(path, "");
         let parsed = if raw { dotenv::parse_raw(&text, lookup) } else { dotenv::parse(&text, lookup) };
-        parsed.or_else(|malformed| {
+        let values = parsed.or_else(|malformed| {
             let at = At { file, line: malformed.line, column: 1 };
             self.fail(match malformed.reason {
                 dotenv::Reason::Text(reason) => Finding::new(&codes::UNREADABLE, at, reason),
                 dotenv::Reason::Variable(problem) => interpolate::finding(&problem, at),
             })
-        })
+        })?;
+        let weight = values.iter().map(|(key, value)| Weight::value(key.len() + value.len())).sum();
+        self.spend(weight, at)?;
+        Ok(values)
     }
 
     /// Adds the variables of env files to an environment, whose own values win.
@@ -166,8 +178,12 @@ impl<'a> Loader<'a> {
     ) -> Result<(), Stop> {
         let mut added = Environment::new();
         for (path, at) in files {
-            let lookup = |name: &str| environment.get(name).or_else(|| added.get(name)).cloned();
-            let values = self.env_file(path, false, &lookup, *at)?;
+            let values = self.env_file(
+                path,
+                false,
+                &|name| environment.get(name).or_else(|| added.get(name)).map(String::as_str),
+                *at,
+            )?;
             added.extend(values);
         }
         for (key, value) in added {
@@ -183,7 +199,7 @@ impl<'a> Loader<'a> {
             project = self.load_file(file, project, scope)?;
         }
         finish::defaults(&mut project);
-        finish::resolve_paths(&mut project, scope, &mut self.findings);
+        finish::resolve_paths(&mut project, &scope.directory, &scope.environment, &mut self.findings);
         finish::bare_variables(&mut project, &scope.environment);
         Ok(project)
     }
@@ -192,7 +208,7 @@ impl<'a> Loader<'a> {
         for mut document in file.documents {
             self.prepare(&mut document, file.file)?;
             let resets = Resets::take_from(&mut document);
-            interpolate::apply(&mut document, &scope.environment, &mut self.findings);
+            interpolate::apply(&mut document, &scope.environment, &mut self.findings, &mut self.budget);
             self.extend_services(&mut document, &file.path, scope, &resets)?;
             resets.apply(&mut project);
             self.include(&mut document, &file.path, scope)?;
@@ -217,6 +233,8 @@ impl<'a> Loader<'a> {
             canonical::apply(&mut project, &mut self.findings);
             merge::unique(&mut project);
             self.findings.stop_on_errors()?;
+            canonical::check_size(&project, &mut self.findings);
+            self.findings.stop_on_errors()?;
         }
         Ok(project)
     }
@@ -232,7 +250,29 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// The project's folder: as given, else that of the first file.
+/// The project's folder. Where no file is named and nothing confines us, it is the nearest folder upwards that has a
+/// compose file, so that commands work from inside of a project.
+pub(crate) fn find_project(loader: &Loader<'_>, options: &Options) -> String {
+    let start = project_directory(options);
+    if !options.files.is_empty() || options.confined || !paths::is_absolute(&start) {
+        return start;
+    }
+    let mut folder = start.clone();
+    while default_file(loader, &folder, &DEFAULT_FILES).is_none() {
+        if folder == "/" {
+            return start;
+        }
+        folder = paths::parent(&folder);
+    }
+    folder
+}
+
+fn default_file(loader: &Loader<'_>, folder: &str, names: &[&str]) -> Option<String> {
+    let mut files = names.iter().map(|name| paths::join(folder, name));
+    files.find(|path| loader.kind(path) == Some(FileKind::File))
+}
+
+/// The project's folder as the options say it: as given, else that of the first file.
 pub(crate) fn project_directory(options: &Options) -> String {
     if !options.project_directory.is_empty() {
         return paths::clean(&options.project_directory);
@@ -242,7 +282,7 @@ pub(crate) fn project_directory(options: &Options) -> String {
 
 /// Everything up to the consistency check.
 pub(crate) fn load(loader: &mut Loader<'_>, options: &Options) -> Result<Raw, Stop> {
-    let directory = project_directory(options);
+    let directory = find_project(loader, options);
     let files = parse_files(loader, options, &directory)?;
     let mut environment = options.environment.clone();
     let env_files = env_files(loader, options, &directory);
@@ -276,19 +316,13 @@ pub(crate) fn parse_files(
     directory: &str,
 ) -> Result<Vec<Parsed>, Stop> {
     let named: Vec<String> = if options.files.is_empty() {
-        let first = |names: &[&str]| {
-            names
-                .iter()
-                .map(|name| paths::join(directory, name))
-                .find(|path| loader.kind(path) == Some(FileKind::File))
-        };
-        let Some(main) = first(&DEFAULT_FILES) else {
+        let Some(main) = default_file(loader, directory, &DEFAULT_FILES) else {
             let message = format!("no compose file in {directory}");
             let help = format!("add one of {}, or name the file", DEFAULT_FILES.join(", "));
             return loader.fail(Finding::new(&codes::FILE_MISSING, At::default(), message).help(help));
         };
-        let folder = first(&DEFAULT_OVERRIDES);
-        [Some(main), folder].into_iter().flatten().collect()
+        let over = default_file(loader, directory, &DEFAULT_OVERRIDES);
+        [Some(main), over].into_iter().flatten().collect()
     } else if options.project_directory.is_empty() {
         options.files.iter().map(|file| paths::clean(file)).collect()
     } else {
@@ -326,8 +360,10 @@ fn project_name(
     environment: &Environment,
     directory: &str,
 ) -> Result<String, Stop> {
-    let given = options.project_name.as_ref().or_else(|| environment.get("COMPOSE_PROJECT_NAME"));
-    if let Some(given) = given.filter(|name| !name.is_empty()) {
+    let set = |name: &&String| !name.is_empty();
+    let given = options.project_name.as_ref().filter(set);
+    let given = given.or_else(|| environment.get("COMPOSE_PROJECT_NAME").filter(set));
+    if let Some(given) = given {
         if normal_name(given) != *given {
             let message = format!("`{given}` is not a project name");
             let help = "use lower-case letters, digits, `-` and `_`, starting with a letter or digit";
@@ -336,19 +372,24 @@ fn project_name(
         return Ok(given.clone());
     }
     let documents = files.iter().flat_map(|file| &file.documents);
-    let named =
-        documents.filter_map(|document| document.get("name")?.as_str()).rfind(|name| !name.is_empty());
-    let lookup = |name: &str| environment.get(name).cloned();
+    let named = documents
+        .filter_map(|document| document.get("name")?.as_str().map(|name| (name, document.get("name"))))
+        .rfind(|(name, _)| !name.is_empty());
     // A malformed name is told when its file is filled in.
-    let filled = named.and_then(|name| interpolate::substitute(name, &lookup).ok()).map(|filled| filled.text);
-    let candidates = [filled.unwrap_or_default(), paths::file_name(directory).to_owned()];
-    match candidates.iter().map(|name| normal_name(name)).find(|name| !name.is_empty()) {
-        Some(name) => Ok(name),
-        None => {
-            let finding = Finding::new(&codes::NAME, At::default(), "the project has no name");
-            loader.fail(finding.help("set `name:` in the compose file, or give a project name"))
+    let (candidate, at) = match named {
+        Some((name, node)) => {
+            let filled = interpolate::substitute(name, &|name| environment.get(name).map(String::as_str));
+            let filled = filled.map(|filled| filled.text);
+            (filled.unwrap_or_else(|_| "x".to_owned()), node.map_or_else(At::default, |node| node.at))
         }
+        None => (paths::file_name(directory).to_owned(), At::default()),
+    };
+    let name = normal_name(&candidate);
+    if name.is_empty() {
+        let finding = Finding::new(&codes::NAME, at, "the project has no name");
+        return loader.fail(finding.help("set `name:` in the compose file, or give a project name"));
     }
+    Ok(name)
 }
 
 /// Lower-case, characters that Docker does not allow left out, `_` and `-` trimmed from the start.

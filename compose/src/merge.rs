@@ -3,7 +3,7 @@
 //! Mappings merge by key, lists are appended, anything else is replaced; [`special`] names the exceptions of the
 //! Compose specification. Afterwards [`unique`] drops entries of lists that say something about the same thing twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::canonical;
 use crate::codes;
@@ -60,8 +60,8 @@ pub(crate) fn merge(base: Node, over: Node, path: &mut Vec<String>) -> Result<No
     match special(&parts) {
         None => {}
         Some(Special::Replace) => return Ok(over),
-        Some(Special::Sequence) => return Ok(append(base, over, |_, _| false)),
-        Some(Special::Hosts) => return Ok(append(base, over, |base, item| base.contains(item))),
+        Some(Special::Sequence) => return Ok(append(base, over, false)),
+        Some(Special::Hosts) => return Ok(append(base, over, true)),
         Some(Special::Build) => {
             let build = |mut node: Node| {
                 if node.as_str().is_some() {
@@ -99,7 +99,7 @@ pub(crate) fn merge(base: Node, over: Node, path: &mut Vec<String>) -> Result<No
     }
     match (&base.value, &over.value) {
         (Value::Map(_), _) => maps(base, over, path),
-        (Value::List(_), Value::List(_)) => Ok(append(base, over, |_, _| false)),
+        (Value::List(_), Value::List(_)) => Ok(append(base, over, false)),
         (Value::List(_), _) => Err(cannot(&over, path)),
         _ => Ok(over),
     }
@@ -136,16 +136,14 @@ fn maps(mut base: Node, over: Node, path: &mut Vec<String>) -> Result<Node, Find
     Ok(base)
 }
 
-/// Both as lists, one after the other; items for which `skip(base, item)` holds are left out.
-fn append(base: Node, over: Node, skip: impl Fn(&[Node], &Node) -> bool) -> Node {
+/// Both as lists, one after the other; with `skip`, texts of the later one that the earlier one has are left out.
+fn append(base: Node, over: Node, skip: bool) -> Node {
     let hollow = if over.is_null() { base.with(Value::Null) } else { over.with(Value::Null) };
     let mut list = sequence(base);
-    let known = list.len();
-    for item in sequence(over) {
-        if !skip(&list[..known], &item) {
-            list.push(item);
-        }
-    }
+    let texts = list.iter().filter(|_| skip).filter_map(Node::as_str);
+    let known: HashSet<String> = texts.map(str::to_owned).collect();
+    let new = |item: &Node| !item.as_str().is_some_and(|text| known.contains(text));
+    list.extend(sequence(over).into_iter().filter(new));
     hollow.with(Value::List(list))
 }
 
@@ -179,9 +177,14 @@ fn pools(base: Node, over: Node, path: &mut Vec<String>) -> Result<Node, Finding
     let (Value::List(before), Value::List(after)) = (base.value, over.value) else {
         return Err(cannot(&hollow, path));
     };
+    let subnet = |pool: &Node| pool.get("subnet").and_then(Node::scalar_text);
+    let mut by_subnet: HashMap<Option<String>, &Node> = HashMap::new();
+    for earlier in &before {
+        by_subnet.entry(subnet(earlier)).or_insert(earlier);
+    }
     let mut merged = Vec::with_capacity(after.len());
     for pool in after {
-        let same = before.iter().find(|earlier| earlier.get("subnet") == pool.get("subnet"));
+        let same = by_subnet.get(&subnet(&pool)).copied();
         merged.push(match same {
             Some(earlier) => maps(earlier.clone(), pool, path)?,
             None => pool,

@@ -11,8 +11,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+mod blkio;
 mod shared;
 
+pub use blkio::{Blkio, DeviceRate, DeviceWeight};
 pub use shared::{FileObject, FileSource, IpamPool, Network, Volume};
 
 /// A whole project: one stack that is brought up and down together.
@@ -73,6 +75,8 @@ pub struct Service {
     pub resources: Resources,
     /// `deploy.update_config`, where given.
     pub update_config: Option<UpdateConfig>,
+    /// `deploy.rollback_config`: the same for going back.
+    pub rollback_config: Option<UpdateConfig>,
     /// Configs mounted into the container.
     pub configs: Vec<FileMount>,
     /// Secrets mounted into the container.
@@ -167,14 +171,24 @@ pub struct Service {
     pub attach: Option<bool>,
     /// `profiles`, informational once the project is loaded.
     pub profiles: Vec<String>,
-    /// `pre_start` hooks (specification of 2026).
-    pub pre_start: Vec<Hook>,
+    /// `pre_start` hooks, each in a container of its own before this one starts (specification of 2026).
+    pub pre_start: Vec<PreStart>,
     /// `post_start` hooks.
     pub post_start: Vec<Hook>,
     /// `pre_stop` hooks.
     pub pre_stop: Vec<Hook>,
     /// Service-level `x-` extensions, untyped.
     pub extensions: BTreeMap<String, Value>,
+}
+
+impl Service {
+    /// Every image that running the service takes, by reference: its own, those it mounts, those of its hooks.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        let mounted = self.volumes.iter().filter(|mount| mount.kind == MountKind::Image);
+        let mounted = mounted.filter_map(|mount| mount.source.as_deref());
+        let of_hooks = self.pre_start.iter().filter_map(|hook| hook.image.as_deref());
+        std::iter::once(self.image.as_str()).chain(mounted).chain(of_hooks)
+    }
 }
 
 /// A published or merely exposed port.
@@ -365,8 +379,8 @@ pub struct Resources {
     pub oom_kill_disable: Option<bool>,
     /// `oom_score_adj`.
     pub oom_score_adj: Option<i64>,
-    /// `blkio_config`, as the canonical form has it.
-    pub blkio: Option<Value>,
+    /// `blkio_config`.
+    pub blkio: Option<Blkio>,
 }
 
 /// How an update of a service proceeds.
@@ -443,6 +457,17 @@ pub struct DeviceRequest {
     pub capabilities: Vec<String>,
     /// Driver options.
     pub options: BTreeMap<String, String>,
+}
+
+/// A `pre_start` hook: a container that shares the service's volumes and networks and must end well.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PreStart {
+    /// Its image; `None` is the service's.
+    pub image: Option<String>,
+    /// Once for each of the service's containers, instead of once for all.
+    pub per_replica: bool,
+    /// What it runs. An empty command leaves it to the image.
+    pub hook: Hook,
 }
 
 /// A lifecycle hook: a command run in the service's container.

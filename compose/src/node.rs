@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::budget::Weight;
 use crate::diagnostics::At;
 use crate::scalar::Timestamp;
 
@@ -40,7 +41,7 @@ pub(crate) enum Value {
     /// Anything from `i64::MIN` to `u64::MAX`.
     Int(i128),
     Float(f64),
-    Time(Timestamp),
+    Time(Box<Timestamp>),
     Str(String),
     List(Vec<Node>),
     Map(Map),
@@ -146,12 +147,16 @@ impl Node {
         }
     }
 
-    /// Nodes of this tree, itself included.
-    pub(crate) fn size(&self) -> usize {
-        1 + match &self.value {
-            Value::List(list) => list.iter().map(Node::size).sum(),
-            Value::Map(map) => map.values().map(|entry| entry.node.size()).sum::<usize>(),
-            _ => 0,
+    /// Values and text of this tree, itself included.
+    pub(crate) fn weight(&self) -> Weight {
+        match &self.value {
+            Value::List(list) => Weight::value(0) + list.iter().map(Node::weight).sum(),
+            Value::Map(map) => {
+                let entry = |(key, entry): (&String, &Entry)| Weight::text(key.len()) + entry.node.weight();
+                Weight::value(0) + map.iter().map(entry).sum()
+            }
+            Value::Str(text) => Weight::value(text.len()),
+            _ => Weight::value(0),
         }
     }
 

@@ -7,26 +7,32 @@ use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput, Tag};
 
+use crate::budget::{Budget, Weight};
 use crate::codes;
 use crate::diagnostics::{At, Finding};
 use crate::node::{Entry, Map, Mark, Node, Value};
 use crate::scalar;
 
-/// Nodes that one file may have once its aliases are written out.
-const MAX_NODES: usize = 100_000;
+/// Documents of one file, each of which is merged into what came before.
+const MAX_DOCUMENTS: usize = 32;
 /// Nesting of lists and mappings.
 const MAX_DEPTH: usize = 64;
 
 /// Reads all documents of a file. `file` is the number that places carry.
-pub(crate) fn parse(text: &str, file: u32) -> Result<Vec<Node>, Finding> {
+pub(crate) fn parse(text: &str, file: u32, budget: &mut Budget) -> Result<Vec<Node>, Finding> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader { parser: Parser::new_from_str(text), file, anchors: BTreeMap::new(), nodes: 0 };
+    no_control_characters(text, file)?;
+    let mut reader = Reader { parser: Parser::new_from_str(text), file, anchors: BTreeMap::new(), budget };
     let mut documents = Vec::new();
     loop {
         match reader.next()? {
             (Event::StreamEnd, _) => return Ok(documents),
             (Event::DocumentStart(_), _) => {
                 let (event, at) = reader.next()?;
+                if documents.len() == MAX_DOCUMENTS {
+                    let message = format!("the file has more than {MAX_DOCUMENTS} documents");
+                    return Err(Finding::new(&codes::LIMIT, at, message).help("put all into one"));
+                }
                 documents.push(reader.node(event, at, 0)?);
                 reader.anchors.clear();
             }
@@ -35,13 +41,27 @@ pub(crate) fn parse(text: &str, file: u32) -> Result<Vec<Node>, Finding> {
     }
 }
 
+/// YAML has no place for control characters, except as escapes in double quotes.
+fn no_control_characters(text: &str, file: u32) -> Result<(), Finding> {
+    let forbidden = |byte: u8| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
+    let Some(index) = text.bytes().position(forbidden) else { return Ok(()) };
+    let before = &text[..index];
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
+    let line = number(before.bytes().filter(|byte| *byte == b'\n').count());
+    let at = At { file, line, column: number(before[start..].chars().count()) };
+    let found = u32::from(text.as_bytes()[index]);
+    let finding =
+        Finding::new(&codes::UNREADABLE, at, format!("the control character U+{found:04X} stands here"));
+    Err(finding.help("remove it, or write it as an escape in double quotes"))
+}
+
 struct Reader<'a> {
     parser: Parser<'a, StrInput<'a>>,
     file: u32,
-    /// Finished anchored nodes and their sizes.
-    anchors: BTreeMap<usize, (Node, usize)>,
-    /// Nodes made so far.
-    nodes: usize,
+    /// Finished anchored nodes and their weights.
+    anchors: BTreeMap<usize, (Node, Weight)>,
+    budget: &'a mut Budget,
 }
 
 impl<'a> Reader<'a> {
@@ -61,22 +81,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Counts nodes against the budget.
-    fn spend(&mut self, nodes: usize, at: At) -> Result<(), Finding> {
-        self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > MAX_NODES {
-            let message =
-                format!("the file has more than {MAX_NODES} values once its aliases are written out");
-            return Err(Finding::new(&codes::LIMIT, at, message));
-        }
-        Ok(())
-    }
-
     fn node(&mut self, event: Event<'a>, at: At, depth: usize) -> Result<Node, Finding> {
         if depth > MAX_DEPTH {
             return Err(Finding::new(&codes::LIMIT, at, format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        self.spend(1, at)?;
+        let text = if let Event::Scalar(text, ..) = &event { text.len() } else { 0 };
+        self.budget.spend(Weight::value(text), at)?;
         let (value, anchor, tag) = match event {
             Event::Alias(anchor) => return self.alias(anchor, at, depth),
             Event::Scalar(text, style, anchor, tag) => {
@@ -89,20 +99,19 @@ impl<'a> Reader<'a> {
         let mut node = Node::new(value, at);
         node.mark = mark(tag.as_deref());
         if anchor != 0 {
-            let size = node.size();
+            let weight = node.weight();
             // Keeping the anchored copy costs as much as using it once.
-            self.spend(size, at)?;
-            self.anchors.insert(anchor, (node.clone(), size));
+            self.budget.spend(weight, at)?;
+            self.anchors.insert(anchor, (node.clone(), weight));
         }
         Ok(node)
     }
 
     fn alias(&mut self, anchor: usize, at: At, depth: usize) -> Result<Node, Finding> {
-        let Some((_, size)) = self.anchors.get(&anchor) else {
+        let Some((node, weight)) = self.anchors.get(&anchor) else {
             return Err(Finding::new(&codes::CYCLE, at, "the alias stands inside of what it refers to"));
         };
-        self.spend(*size, at)?;
-        let Some((node, _)) = self.anchors.get(&anchor) else { return Ok(Node::new(Value::Null, at)) };
+        self.budget.spend(*weight, at)?;
         if depth + height(node) > MAX_DEPTH {
             return Err(Finding::new(&codes::LIMIT, at, format!("nested deeper than {MAX_DEPTH} levels")));
         }
@@ -130,7 +139,11 @@ impl<'a> Reader<'a> {
             if event == Event::MappingEnd {
                 break;
             }
-            let is_merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
+            let is_merge = match &event {
+                Event::Scalar(text, ScalarStyle::Plain, _, None) => text == "<<",
+                Event::Scalar(_, _, _, Some(tag)) => tag.is_yaml_core_schema() && tag.suffix == "merge",
+                _ => false,
+            };
             let key = self.node(event, key_at, depth + 1)?;
             let (event, at) = self.next()?;
             let node = self.node(event, at, depth + 1)?;
@@ -219,11 +232,11 @@ mod tests {
     use super::*;
 
     fn one(text: &str) -> Node {
-        parse(text, 0).unwrap().remove(0)
+        parse(text, 0, &mut Budget::default()).unwrap().remove(0)
     }
 
     fn error(text: &str) -> Finding {
-        parse(text, 0).unwrap_err()
+        parse(text, 0, &mut Budget::default()).unwrap_err()
     }
 
     #[test]
@@ -236,9 +249,13 @@ mod tests {
 
     #[test]
     fn merge_keys_yield_to_keys_and_to_earlier_merges() {
-        let root = one("x: &x {a: 1, b: 1}\ny: &y {b: 2, c: 2}\nz:\n  <<: [*x, *y]\n  a: 3\n");
-        let value = |key| root.get("z").unwrap().get(key).unwrap().value.clone();
-        assert_eq!((value("a"), value("b"), value("c")), (Value::Int(3), Value::Int(1), Value::Int(2)));
+        for merge in ["<<", "!!merge <<"] {
+            let text =
+                format!("x: &x {{a: 1, b: 1}}\ny: &y {{b: 2, c: 2}}\nz:\n  {merge}: [*x, *y]\n  a: 3\n");
+            let root = one(&text);
+            let value = |key| root.get("z").unwrap().get(key).unwrap().value.clone();
+            assert_eq!((value("a"), value("b"), value("c")), (Value::Int(3), Value::Int(1), Value::Int(2)));
+        }
     }
 
     #[test]
@@ -270,6 +287,13 @@ mod tests {
     #[test]
     fn an_alias_inside_its_anchor_is_refused() {
         assert_eq!(error("a: &a [*a]\n").code.id, "KE-1008");
+    }
+
+    #[test]
+    fn control_characters_are_refused_where_they_stand() {
+        let finding = error("a: 1\nb: é\u{1b}[0m\n");
+        assert_eq!((finding.at.line, finding.at.column), (2, 5));
+        assert_eq!(one("a: \"\\e\"\n").get("a").unwrap().as_str(), Some("\u{1b}"));
     }
 
     #[test]

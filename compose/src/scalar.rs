@@ -69,7 +69,7 @@ pub(crate) fn resolve(text: &str) -> Value {
         return Value::Str(text.to_owned());
     }
     if let Some(time) = timestamp(text) {
-        return Value::Time(time);
+        return Value::Time(Box::new(time));
     }
     let plain = text.replace('_', "");
     if !text.starts_with('.')

@@ -59,7 +59,7 @@ fn resources(root: &Node, findings: &mut Findings) {
                 let message = format!("`{kind}.{name}` must have only one of `{listed}`");
                 findings.error(Finding::new(&codes::CONTRADICTION, entry.key, message));
             }
-            if given == 0 && entry.node.get("driver").is_none() && !is_external(&entry.node) {
+            if given == 0 && !is_external(&entry.node) {
                 let message = format!("`{kind}.{name}` needs one of `{listed}`");
                 findings.error(Finding::new(&codes::WRONG_VALUE, entry.key, message));
             }
@@ -87,7 +87,8 @@ impl Checker<'_> {
             findings
                 .error(Finding::new(&codes::WRONG_VALUE, at, message).help("name the image that it runs"));
         }
-        if let (Some(mode), Some(networks)) = (service.get("network_mode"), service.get("networks"))
+        let mode = service.get("network_mode").filter(|mode| mode.as_str() != Some(""));
+        if let (Some(mode), Some(networks)) = (mode, service.get("networks"))
             && networks.as_map().is_some_and(|map| !map.is_empty())
         {
             let message = format!("service `{name}` has both `network_mode` and `networks`");
@@ -105,12 +106,16 @@ impl Checker<'_> {
             );
             findings.error(finding.help("for a plain command write `[\"CMD\", …]`"));
         }
-        if let Some(build) = service.get("build")
-            && let (Some(inline), Some(_)) = (build.get("dockerfile_inline"), build.get("dockerfile"))
-        {
-            let message = format!("service `{name}` has both `dockerfile` and `dockerfile_inline`");
-            findings
-                .error(Finding::new(&codes::CONTRADICTION, inline.at, message).help("keep one of the two"));
+        if let Some(build) = service.get("build") {
+            self.build(name, service, build, findings);
+        }
+        watch(service, findings);
+        for mount in service.get("volumes").and_then(Node::as_list).unwrap_or_default() {
+            let size = mount.get("tmpfs").and_then(|tmpfs| tmpfs.get("size"));
+            if let Some(size) = size.filter(|size| values::bytes(size).is_some_and(|bytes| bytes < 0)) {
+                let finding = Finding::new(&codes::WRONG_VALUE, size.at, "the size is below zero");
+                findings.error(finding.help("leave it out to have no limit"));
+            }
         }
         if let Some(policy) = service.get("pull_policy")
             && !policy.as_str().is_some_and(is_pull_policy)
@@ -121,6 +126,39 @@ impl Checker<'_> {
         }
         contradictions(name, service, findings);
         devices(service, findings);
+    }
+
+    fn build(&self, name: &str, service: &Node, build: &Node, findings: &mut Findings) {
+        if let (Some(inline), Some(_)) = (build.get("dockerfile_inline"), build.get("dockerfile")) {
+            let message = format!("service `{name}` has both `dockerfile` and `dockerfile_inline`");
+            findings
+                .error(Finding::new(&codes::CONTRADICTION, inline.at, message).help("keep one of the two"));
+        }
+        let contexts = build.get("additional_contexts").and_then(Node::as_map);
+        for (context, entry) in contexts.into_iter().flatten() {
+            let wanted = entry.node.as_str().and_then(|text| text.strip_prefix("service:"));
+            let Some(wanted) = wanted else { continue };
+            let built = self.services.get(wanted).map(|other| other.node.get("build").is_some());
+            let problem = match built {
+                Some(true) => continue,
+                Some(false) => "is not built",
+                None => "is not defined",
+            };
+            let message = format!(
+                "service `{name}` takes the build context `{context}` from `{wanted}`, which {problem}"
+            );
+            findings.error(Finding::new(&codes::UNDEFINED, entry.node.at, message));
+        }
+        let platform = service.get("platform").filter(|platform| platform.as_str() != Some(""));
+        let platforms = build.get("platforms").and_then(Node::as_list).unwrap_or_default();
+        if let Some(platform) = platform
+            && !platforms.is_empty()
+            && !platforms.contains(platform)
+        {
+            let message = format!("service `{name}` is built for other platforms than its `platform`");
+            let finding = Finding::new(&codes::CONTRADICTION, platform.at, message);
+            findings.error(finding.help("add it to `build.platforms`"));
+        }
     }
 
     fn references(&self, name: &str, service: &Node, findings: &mut Findings) {
@@ -182,6 +220,23 @@ impl Checker<'_> {
             let mut finding = Finding::new(&codes::UNDEFINED, entry.key, message);
             finding.help = help;
             findings.error(finding);
+        }
+    }
+}
+
+/// Rules of `develop.watch`.
+fn watch(service: &Node, findings: &mut Findings) {
+    let rules = service.get("develop").and_then(|develop| develop.get("watch")).and_then(Node::as_list);
+    for rule in rules.unwrap_or_default() {
+        let given = |key: &str| rule.get(key).and_then(Node::as_str).is_some_and(|text| !text.is_empty());
+        let action = rule.get("action").and_then(Node::as_str).unwrap_or_default();
+        if !given("path") {
+            let finding = Finding::new(&codes::WRONG_VALUE, rule.at, "the `path` of a watch rule is empty");
+            findings.error(finding);
+        }
+        if !given("target") && !matches!(action, "rebuild" | "restart") {
+            let message = format!("a watch rule with the action `{action}` needs a `target`");
+            findings.error(Finding::new(&codes::WRONG_VALUE, rule.at, message));
         }
     }
 }
@@ -270,6 +325,7 @@ fn circles(services: &Map, findings: &mut Findings) {
         })
         .collect();
     let mut done: BTreeSet<&str> = BTreeSet::new();
+    let mut walked: BTreeSet<&str> = BTreeSet::new();
     for start in edges.keys().copied() {
         if done.contains(start) {
             continue;
@@ -279,10 +335,14 @@ fn circles(services: &Map, findings: &mut Findings) {
         while let Some((name, next)) = path.pop() {
             let Some(&(to, at)) = edges.get(name).and_then(|edges| edges.get(next)) else {
                 done.insert(name);
+                walked.remove(name);
                 continue;
             };
             path.push((name, next + 1));
-            if let Some(first) = path.iter().position(|(name, _)| *name == to) {
+            walked.insert(name);
+            if walked.contains(to)
+                && let Some(first) = path.iter().position(|(name, _)| *name == to)
+            {
                 let circle: Vec<&str> = path[first..].iter().map(|(name, _)| *name).chain([to]).collect();
                 let message = format!("services depend on each other in a circle: {}", circle.join(" -> "));
                 findings.error(Finding::new(&codes::CYCLE, at, message));

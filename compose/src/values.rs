@@ -67,7 +67,8 @@ pub(crate) fn host(text: &str) -> Option<(&str, &str)> {
 pub(crate) fn bytes(node: &Node) -> Option<i64> {
     match &node.value {
         Value::Int(number) => i64::try_from(*number).ok(),
-        Value::Float(number) => Some(*number as i64),
+        // 2^63 is the first float that does not fit.
+        Value::Float(number) => (number.abs() < 9_223_372_036_854_775_808.0).then_some(*number as i64),
         Value::Str(text) => units::bytes(text),
         _ => None,
     }

@@ -110,7 +110,7 @@ fn what_a_host_cannot_honour_is_refused_by_name() {
         ("services: {a: {image: x, configs: [c]}}\nconfigs: {c: {file: ../../etc/shadow}}", "KE-1009"),
         ("services: {a: {image: x, secrets: [c]}}\nsecrets: {c: {file: /etc/shadow}}", "KE-1009"),
         ("services: {a: {image: x, configs: [c]}}\nconfigs: {c: {file: no.conf}}", "KE-1011"),
-        ("services: {a: {image: x, pre_start: [{command: c, image: y}]}}", "KE-1005"),
+        ("services: {a: {image: x, post_start: [{user: root}]}}", "KE-1003"),
         ("services: {a: {image: x, restart: sometimes}}", "KE-1003"),
         ("services: {a: {image: x, volumes: ['v:/v']}}\nvolumes: {v: }", "KE-1003"),
         ("services: {a: {image: x, volumes: [{type: tmpfs, target: t}]}}", "KE-1003"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, timeout_at};
 
 use super::outcome::{Cause, Failure};
 use crate::engine::types::{Health, LogQuery, State};
@@ -90,6 +91,34 @@ pub(super) async fn next_about(signals: &mut Receiver<Signal>, id: &str) {
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
+}
+
+/// Whether, and how, the container is no longer where it got to or was started anew: by now, or until it has settled.
+pub(super) async fn lost(
+    engine: &dyn Engine,
+    signals: &mut Receiver<Signal>,
+    container: &Container,
+    goal: Goal,
+    settled: Instant,
+) -> Option<(Cause, Option<Container>)> {
+    let start_of = |container: &Container| container.detail.as_ref().and_then(|detail| detail.started_at);
+    // What has been told already is heard even when the time is over.
+    while timeout_at(settled, next_about(signals, &container.id)).await.is_ok() {
+        match engine.inspect_container(&container.id).await {
+            Ok(now) => match judge(&now, goal) {
+                Verdict::Never(cause) => return Some((cause, Some(now))),
+                Verdict::There | Verdict::NotYet if start_of(&now) != start_of(container) => {
+                    let code = now.exit_code.unwrap_or(-1);
+                    return Some((Cause::Ended(now.name.clone(), code), Some(now)));
+                }
+                Verdict::There | Verdict::NotYet => {}
+            },
+            Err(error) if error.is_engine_away() => {}
+            Err(error) if error.is_not_found() => return Some((Cause::Absent(container.name.clone()), None)),
+            Err(error) => return Some((Cause::Engine(error), None)),
+        }
+    }
+    None
 }
 
 /// Lines of output kept for an explanation, and their longest length.

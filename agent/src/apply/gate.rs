@@ -6,12 +6,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::broadcast::Receiver;
 use tokio::time::{Instant, timeout_at};
 
-use super::conditions::{Goal, Verdict, explain, judge, next_about, reach};
+use super::conditions::{Goal, explain, lost, reach};
 use super::outcome::{Cause, Failure};
-use crate::engine::{Container, Engine, EventHub, Signal};
+use crate::engine::{Container, Engine, EventHub};
 use crate::plan::desired::Wanted;
 use crate::plan::{Desired, Memory};
 
@@ -87,7 +86,7 @@ pub async fn wait_converged(
         return Err(failures);
     }
     let settled = there.into_iter().map(|(container, goal, mut signals, settled, service)| async move {
-        let (cause, now) = lost(engine, &mut signals, &container, goal, settled).await?;
+        let (cause, now) = lost(engine.as_ref(), &mut signals, &container, goal, settled).await?;
         Some(failure(engine, cause, now.as_ref().or(Some(&container)), service).await)
     });
     let failures: Vec<Failure> = join_all(settled).await.into_iter().flatten().collect();
@@ -111,34 +110,6 @@ fn settling_time(goal: Goal, gate: Gate) -> Duration {
         Goal::Running { .. } => gate.settle,
         Goal::Healthy | Goal::Completed => Duration::ZERO,
     }
-}
-
-/// Whether, and how, the container is no longer where it got to or was started anew: by now, or until it has settled.
-async fn lost(
-    engine: &Arc<dyn Engine>,
-    signals: &mut Receiver<Signal>,
-    container: &Container,
-    goal: Goal,
-    settled: Instant,
-) -> Option<(Cause, Option<Container>)> {
-    let start_of = |container: &Container| container.detail.as_ref().and_then(|detail| detail.started_at);
-    // What has been told already is heard even when the time is over.
-    while timeout_at(settled, next_about(signals, &container.id)).await.is_ok() {
-        match engine.inspect_container(&container.id).await {
-            Ok(now) => match judge(&now, goal) {
-                Verdict::Never(cause) => return Some((cause, Some(now))),
-                Verdict::There | Verdict::NotYet if start_of(&now) != start_of(container) => {
-                    let code = now.exit_code.unwrap_or(-1);
-                    return Some((Cause::Ended(now.name.clone(), code), Some(now)));
-                }
-                Verdict::There | Verdict::NotYet => {}
-            },
-            Err(error) if error.is_engine_away() => {}
-            Err(error) if error.is_not_found() => return Some((Cause::Absent(container.name.clone()), None)),
-            Err(error) => return Some((Cause::Engine(error), None)),
-        }
-    }
-    None
 }
 
 async fn failure(

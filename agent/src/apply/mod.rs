@@ -9,6 +9,7 @@
 
 mod conditions;
 mod gate;
+mod hooks;
 mod outcome;
 #[cfg(test)]
 mod properties;
@@ -58,7 +59,7 @@ pub async fn apply(
     cancel: &CancellationToken,
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Outcome {
-    let steps = &steps::Steps::new(engine, hub, options);
+    let steps = &steps::Steps::new(engine, hub, options, cancel);
     let run = |step: &Step| {
         let step = step.clone();
         async move {
@@ -77,10 +78,12 @@ pub async fn apply(
         }
     };
     let mut outcome = Outcome::new(plan.steps.len());
-    let mut missing: Vec<BTreeSet<StepId>> = plan.steps.iter().map(|step| step.needs.clone()).collect();
+    let mut missing: Vec<BTreeSet<StepId>> =
+        plan.steps.iter().map(|step| step.needs.union(&step.after).copied().collect()).collect();
     let heights = heights(plan);
     let rank = |step: &Step| (Reverse(heights.get(step.id).copied().unwrap_or_default()), step.id);
-    let mut ready: BTreeSet<_> = plan.steps.iter().filter(|step| step.needs.is_empty()).map(rank).collect();
+    let mut ready: BTreeSet<_> =
+        plan.steps.iter().filter(|step| step.needs.is_empty() && step.after.is_empty()).map(rank).collect();
     let mut running = FuturesUnordered::new();
     let mut requests = 0;
     loop {
@@ -100,25 +103,26 @@ pub async fn apply(
         let Some((id, result, took)) = running.next().await else { break };
         let Some(step) = plan.steps.get(id) else { continue };
         requests -= usize::from(!is_wait(step));
-        match result {
+        let over = match result {
             Ok(()) => {
                 tracing::debug!(step = id, took_ms = took.as_millis(), "{step}");
                 progress(Progress::Done(step, took));
                 outcome.set(id, Ended::Done);
-                for next in &plan.steps {
-                    if missing
-                        .get_mut(next.id)
-                        .is_some_and(|missing| missing.remove(&id) && missing.is_empty())
-                    {
-                        ready.insert(rank(next));
-                    }
-                }
+                BTreeSet::from([id])
             }
             Err(failure) => {
                 tracing::warn!(step = id, "{failure}");
                 progress(Progress::Failed(step, &failure));
                 outcome.set(id, Ended::Failed(failure));
-                skip_dependents(plan, id, &mut outcome, progress);
+                skip_dependents(plan, id, &mut outcome, progress)
+            }
+        };
+        for next in plan.steps.iter().filter(|step| outcome.is_open(step.id)) {
+            let Some(missing) = missing.get_mut(next.id) else { continue };
+            let before = missing.len();
+            missing.retain(|id| !over.contains(id));
+            if missing.is_empty() && before > 0 {
+                ready.insert(rank(next));
             }
         }
     }
@@ -134,7 +138,7 @@ fn heights(plan: &Plan) -> Vec<usize> {
     let mut heights = vec![1_usize; plan.steps.len()];
     for step in plan.steps.iter().rev() {
         let own = heights.get(step.id).copied().unwrap_or_default();
-        for need in &step.needs {
+        for need in step.needs.iter().chain(&step.after) {
             if let Some(height) = heights.get_mut(*need) {
                 *height = own.saturating_add(1).max(*height);
             }
@@ -143,13 +147,14 @@ fn heights(plan: &Plan) -> Vec<usize> {
     heights
 }
 
-/// Marks everything that needs the failed step. Needs stand before what needs them, so one pass finds all.
+/// Marks everything that needs the failed step, and gives all that is over by that. Needs stand before what needs them, so one
+/// pass finds all.
 fn skip_dependents(
     plan: &Plan,
     failed: StepId,
     outcome: &mut Outcome,
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
-) {
+) -> BTreeSet<StepId> {
     let mut lost = BTreeSet::from([failed]);
     for step in &plan.steps {
         if !step.needs.is_disjoint(&lost) {
@@ -160,4 +165,5 @@ fn skip_dependents(
             }
         }
     }
+    lost
 }

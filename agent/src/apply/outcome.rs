@@ -54,6 +54,8 @@ pub enum Cause {
     Unhealthy(String),
     /// A process ended: container and exit code.
     Ended(String, i64),
+    /// A lifecycle hook failed: which, of which container, with which exit code.
+    Hook(&'static str, String, i64),
     /// A container is not there any more, or was never started.
     Absent(String),
     /// Not in time: what was still awaited.
@@ -80,6 +82,7 @@ impl Failure {
         match &self.cause {
             Cause::Engine(error) => error.code(),
             Cause::Unhealthy(_) => &codes::UNHEALTHY,
+            Cause::Hook(..) => &codes::HOOK_FAILED,
             Cause::Ended(..) | Cause::Absent(_) => &codes::ENDED,
             Cause::Timeout(_) | Cause::Cancelled => &codes::NOT_IN_TIME,
         }
@@ -98,6 +101,9 @@ impl fmt::Display for Failure {
             Cause::Engine(error) => write!(f, "{}", error.cause)?,
             Cause::Unhealthy(container) => write!(f, "{container} is unhealthy")?,
             Cause::Ended(container, code) => write!(f, "{container} ended with exit code {code}")?,
+            Cause::Hook(hook, container, code) => {
+                write!(f, "the {hook} hook of {container} ended with exit code {code}")?
+            }
             Cause::Absent(container) => write!(f, "{container} is not there or was never started")?,
             Cause::Timeout(container) => write!(f, "{container} did not get there in time")?,
             Cause::Cancelled => write!(f, "cancelled")?,

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use kedge_compose::model::{Mount, MountKind};
+use kedge_compose::model::{Attachment, Mount, MountKind};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Options;
-use super::conditions::{Goal, explain, reach};
+use super::conditions::{Goal, explain, lost, reach};
+use super::hooks::Runner;
 use super::outcome::{Cause, Failure};
-use crate::engine::spec::{LABEL_DEPLOYMENT, LABEL_SPEC};
+use crate::engine::spec::{LABEL_DEPLOYMENT, LABEL_HOOKS, LABEL_SPEC};
 use crate::engine::types::Filter;
 use crate::engine::{ContainerSpec, Engine, Error, EventHub, Kind, NetworkSpec, Result};
 use crate::plan::{Action, Step, Target, Until};
@@ -19,25 +23,52 @@ pub(super) struct Steps<'a> {
     engine: &'a Arc<dyn Engine>,
     hub: &'a EventHub,
     options: Options,
-    /// IDs of containers made by this plan, by the name they were made under.
-    made: Mutex<BTreeMap<String, String>>,
+    hooks: Runner<'a>,
+    /// Containers made by this plan, by the name they were made under.
+    made: Mutex<BTreeMap<String, Made>>,
+}
+
+struct Made {
+    id: String,
+    has_hooks: bool,
 }
 
 impl<'a> Steps<'a> {
-    pub(super) fn new(engine: &'a Arc<dyn Engine>, hub: &'a EventHub, options: Options) -> Self {
-        Self { engine, hub, options, made: Mutex::default() }
+    pub(super) fn new(
+        engine: &'a Arc<dyn Engine>,
+        hub: &'a EventHub,
+        options: Options,
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        let hooks = Runner::new(engine, options.condition_timeout, cancel);
+        Self { engine, hub, options, hooks, made: Mutex::default() }
     }
 
     /// Does a step.
     pub(super) async fn run(&self, step: &Step) -> Result<(), Failure> {
-        if let Action::Wait { containers, until } = &step.action {
-            return self.wait(step, containers, *until).await;
+        match &step.action {
+            Action::Wait { containers, until, stays } => {
+                return self.wait(step, containers, *until, *stays).await;
+            }
+            Action::Start { container } if self.may_have_hooks(container) => {
+                return self.hooks.start(step, &self.id(container)).await;
+            }
+            _ => {}
         }
         self.ask(&step.action).await.map_err(|error| Failure::of_step(step, Cause::Engine(error)))
     }
 
+    /// A container made by this plan is known; of others only the engine knows.
+    fn may_have_hooks(&self, target: &Target) -> bool {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        target.id.is_some() || made.get(&target.name).is_none_or(|made| made.has_hooks)
+    }
+
     fn id(&self, target: &Target) -> String {
-        let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&target.name).cloned();
+        let made = || {
+            let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.get(&target.name).map(|made| made.id.clone())
+        };
         target.id.clone().or_else(made).unwrap_or_else(|| target.name.clone())
     }
 
@@ -49,9 +80,7 @@ impl<'a> Steps<'a> {
             Action::CreateVolume { spec, .. } => engine.create_volume(spec).await,
             Action::CreateContainer { name, spec, carry } => self.create_if_needed(name, spec, carry).await,
             Action::Start { container } => engine.start_container(&self.id(container)).await,
-            Action::Stop { container } => {
-                gone_is_fine(engine.stop_container(&self.id(container), None).await)
-            }
+            Action::Stop { container } => gone_is_fine(self.hooks.stop(&self.id(container)).await),
             Action::Unpause { container } => engine.unpause_container(&self.id(container)).await,
             Action::Remove { container } => gone_is_fine(engine.remove_container(&self.id(container)).await),
             Action::Rename { container, to } => engine.rename_container(&self.id(container), to).await,
@@ -66,6 +95,9 @@ impl<'a> Steps<'a> {
             }
             Action::Disconnect { container, network } => {
                 gone_is_fine(engine.disconnect(network, &self.id(container)).await)
+            }
+            Action::Rejoin { container, network, endpoint, keep_address } => {
+                rejoin(engine, &self.id(container), network, endpoint, *keep_address).await
             }
             Action::Wait { .. } => Ok(()),
         }
@@ -100,7 +132,8 @@ impl<'a> Steps<'a> {
             }
             Err(error) => return Err(error),
         };
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), id);
+        let made = Made { id, has_hooks: spec.labels.contains_key(LABEL_HOOKS) };
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), made);
         Ok(())
     }
 
@@ -118,7 +151,13 @@ impl<'a> Steps<'a> {
         }
     }
 
-    async fn wait(&self, step: &Step, containers: &[Target], until: Until) -> Result<(), Failure> {
+    async fn wait(
+        &self,
+        step: &Step,
+        containers: &[Target],
+        until: Until,
+        stays: Duration,
+    ) -> Result<(), Failure> {
         let goal = match until {
             Until::Healthy => Goal::Healthy,
             Until::Completed => Goal::Completed,
@@ -129,7 +168,16 @@ impl<'a> Steps<'a> {
             let id = self.id(target);
             let reached = reach(engine, &mut signals, &id, goal);
             match tokio::time::timeout(self.options.condition_timeout, reached).await {
-                Ok(Ok(_)) => Ok(()),
+                Ok(Ok(container)) => {
+                    let until = Instant::now() + stays;
+                    match lost(engine, &mut signals, &container, goal, until).await {
+                        None => Ok(()),
+                        Some((cause, now)) => {
+                            let failure = Failure::of_step(step, cause);
+                            Err(explain(engine, now.as_ref().or(Some(&container)), failure).await)
+                        }
+                    }
+                }
                 Ok(Err((cause, container))) => {
                     let failure = Failure::of_step(step, named(cause, &target.name));
                     Err(explain(engine, container.as_ref(), failure).await)
@@ -142,6 +190,34 @@ impl<'a> Steps<'a> {
             }
         });
         try_join_all(each).await.map(|_| ())
+    }
+}
+
+/// Leaves a network and joins it again. Where the address cannot be kept it is better to have another one than none.
+async fn rejoin(
+    engine: &dyn Engine,
+    id: &str,
+    network: &str,
+    endpoint: &Attachment,
+    keep_address: bool,
+) -> Result<()> {
+    let mut kept = endpoint.clone();
+    if keep_address {
+        let seen =
+            engine.inspect_container(id).await?.detail.and_then(|mut detail| detail.networks.remove(network));
+        kept.ipv4_address = kept.ipv4_address.or(seen.and_then(|seen| seen.ip));
+    }
+    gone_is_fine(engine.disconnect(network, id).await)?;
+    let joined = match engine.connect(network, id, &kept).await {
+        Err(error) if !error.is_engine_away() && kept != *endpoint && error.kind != Kind::NameTaken => {
+            tracing::warn!(%error, "it gets another address");
+            engine.connect(network, id, endpoint).await
+        }
+        result => result,
+    };
+    match joined {
+        Err(error) if error.kind == Kind::NameTaken => Ok(()),
+        result => result,
     }
 }
 

@@ -43,7 +43,12 @@ impl Rig {
         self.apply_with(plan, Options::default(), &CancellationToken::new()).await
     }
 
-    async fn apply_with(&self, plan: &Plan, options: Options, cancel: &CancellationToken) -> Outcome {
+    pub(super) async fn apply_with(
+        &self,
+        plan: &Plan,
+        options: Options,
+        cancel: &CancellationToken,
+    ) -> Outcome {
         apply(&self.engine, &self.hub, plan, options, cancel, &mut |_| {}).await
     }
 

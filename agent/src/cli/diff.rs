@@ -110,6 +110,9 @@ pub(super) fn page(diff: &local::Diff, colour: bool) -> String {
     for blocked in &diff.blocked {
         tail.push_str(&format!("{}\n", Paint::Bad.on(&format!("! {}", say::clean(blocked)), colour)));
     }
+    for data in &diff.left_behind {
+        tail.push_str(&format!("{}\n", Paint::Bad.on(&format!("! data: {}", say::clean(data)), colour)));
+    }
     for note in &diff.notes {
         tail.push_str(&format!("  note: {}\n", say::clean(note)));
     }

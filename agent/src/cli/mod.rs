@@ -4,6 +4,7 @@
 //! turns both answers and progress into JSON, one object a line. Colours, bars and redrawing happen on a
 //! terminal only. Exit codes come from the error catalogue.
 
+mod adopt;
 mod agent;
 mod completions;
 mod deploy;
@@ -88,6 +89,7 @@ enum Format {
 enum Command {
     Agent(agent::Args),
     Import(import::Args),
+    Adopt(adopt::Args),
     Deploy(deploy::Args),
     Enroll(enroll::Args),
     Status(status::Args),
@@ -126,6 +128,7 @@ pub fn main(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Agent(args) => agent::run(&context, args),
         Command::Import(args) => block_on(import::run(&context, args)),
+        Command::Adopt(args) => block_on(adopt::run(&context, args)),
         Command::Deploy(args) => block_on(deploy::run(&context, args)),
         Command::Enroll(args) => block_on(enroll::run(&context, args)),
         Command::Status(args) => block_on(status::run(&context, args)),

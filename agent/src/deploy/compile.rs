@@ -13,13 +13,15 @@ use kedge_bundle::product::{Gate, Product};
 use kedge_compose::model::{Mount, MountKind, Project};
 use kedge_compose::{MemoryFiles, Options};
 
+use super::adoption::{self, AdoptionRecord};
 use super::files::{BundleFile, PROJECT_ROOT, Placer};
 use super::secrets::{Secrets, generate};
 use crate::codes;
-use crate::engine::types::ImageStore;
+use crate::engine::types::EngineInfo;
 use crate::guard;
 use crate::images::{self, Content, Loaded};
 use crate::licence;
+use crate::plan::abilities;
 use crate::plan::desired::{Desired, PlacedImage, Placement};
 use crate::problem::Problem;
 use crate::store::LicenceRecord;
@@ -61,10 +63,12 @@ struct Inputs<'a> {
     content: &'a Content,
     /// The customer's rules.
     rules: &'a guard::Rules,
-    /// How the engine names images.
-    store: ImageStore,
+    /// The engine.
+    engine: &'a EngineInfo,
     /// Deployment.
     deployment: &'a str,
+    /// Compose project and what was adopted.
+    adoption: &'a AdoptionRecord,
     /// The deployment's own folder.
     folder: PathBuf,
     /// Generation.
@@ -87,12 +91,14 @@ pub struct Order {
     pub parameters: BTreeMap<String, String>,
     /// Release.
     pub loaded: Loaded,
-    /// How the engine names images.
-    pub store: ImageStore,
+    /// The engine.
+    pub engine: EngineInfo,
     /// What the licence switches on: a generation's own, or the licence's for one that is to be made.
     pub features: BTreeSet<String>,
     /// Write nothing.
     pub dry_run: bool,
+    /// Compose project and what was adopted; `None`: as the store says.
+    pub adoption: Option<AdoptionRecord>,
 }
 
 /// [`compile`] on a thread where blocking is allowed.
@@ -102,6 +108,10 @@ pub struct Order {
 pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled, Problem> {
     let world = Arc::clone(world);
     let compiled = tokio::task::spawn_blocking(move || {
+        let adoption = match order.adoption {
+            Some(adoption) => adoption,
+            None => adoption::load(&world.store, &order.deployment)?,
+        };
         let product = &order.loaded.listing.product;
         if product.licence.is_some() && !order.dry_run {
             let record = world.store.get::<LicenceRecord>(&product.product)?;
@@ -110,8 +120,9 @@ pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled,
         let inputs = Inputs {
             content: &world.content,
             rules: &world.rules,
-            store: order.store,
+            engine: &order.engine,
             deployment: &order.deployment,
+            adoption: &adoption,
             folder: world.deployment_folder(&order.deployment),
             generation: order.generation,
             parameters: &order.parameters,
@@ -147,7 +158,7 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
     let product = &release.listing.product;
     let values = resolve(inputs, product)?;
     let bundle = bundle_files(inputs.content, release)?;
-    let (mut project, warnings) = load(inputs, product, &bundle, &values)?;
+    let (mut project, mut warnings) = load(inputs, product, &bundle, &values)?;
     let violations = guard::evaluate(inputs.rules, &project, PROJECT_ROOT);
     if !violations.is_empty() {
         return Err(Problem::new(&codes::GUARD, sentences(&violations)));
@@ -157,7 +168,7 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
     }
     let mut placed = BTreeMap::new();
     for image in &release.listing.images {
-        let found = images::config::placed(inputs.content, image, inputs.store)?;
+        let found = images::config::placed(inputs.content, image, inputs.engine.store)?;
         placed.insert(image.reference.clone(), found);
     }
     let placer = Placer::new(inputs.folder.clone(), &bundle, &project, &values, inputs.dry_run)?;
@@ -166,9 +177,15 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
     if let Some(problem) = problems.into_iter().next() {
         return Err(problem);
     }
+    let desired = desired.map_err(|all| Problem::new(&codes::PROJECT, sentences(&all)))?;
+    let lacks = abilities::lacks(&desired, inputs.engine);
+    if !lacks.refused.is_empty() {
+        return Err(Problem::new(&codes::PREFLIGHT, lacks.refused.join("; ")));
+    }
+    warnings.extend(lacks.warned);
     let needed = release.listing.images.iter().filter(|image| uses(&project, &image.reference));
     Ok(Compiled {
-        desired: desired.map_err(|all| Problem::new(&codes::PROJECT, sentences(&all)))?,
+        desired,
         images: needed.cloned().collect(),
         gate: product.gate,
         ports: published(&project),
@@ -237,7 +254,7 @@ fn load(
     let options = Options {
         files: product.compose.clone(),
         project_directory: PROJECT_ROOT.to_owned(),
-        project_name: Some(inputs.deployment.to_owned()),
+        project_name: Some(inputs.adoption.project.clone()),
         profiles,
         environment,
         env_files: product.env_files.clone(),
@@ -284,7 +301,9 @@ fn place(
         config_files: &config_files,
         labels: &BTreeMap::new(),
     };
-    Desired::compile(project, &placement)
+    let mut desired = Desired::compile(project, &placement)?;
+    desired.adopted = inputs.adoption.adopted.clone();
+    Ok(desired)
 }
 
 /// Lets the services that ask for it read the licence. The folder is ours, so the customer's rules on host paths say nothing
@@ -311,13 +330,7 @@ pub fn lasting(desired: &Desired) -> usize {
 }
 
 fn uses(project: &Project, reference: &str) -> bool {
-    project.services.values().any(|service| {
-        service.image == reference
-            || service
-                .volumes
-                .iter()
-                .any(|m| m.kind == MountKind::Image && m.source.as_deref() == Some(reference))
-    })
+    project.services.values().any(|service| service.images().any(|image| image == reference))
 }
 
 /// Ports with a fixed number; those of a range are the engine's to choose.

@@ -12,6 +12,7 @@
 //! the deployment's *turn*.
 
 mod acceptance;
+pub mod adoption;
 pub mod compile;
 mod crashes;
 pub mod drift;

@@ -43,15 +43,16 @@ pub async fn permitted(
 /// A generation as it was made, without writing anything.
 async fn compiled_again(world: &Arc<World>, generation: GenerationRecord) -> Result<Compiled, Problem> {
     let digest = release::parse_digest(&generation.release.digest)?;
-    let store = world.engine_kind.borrow().as_ref().map(|info| info.store).unwrap_or_default();
+    let engine = world.engine_kind.borrow().clone().unwrap_or_default();
     let order = Order {
         deployment: generation.deployment,
         generation: generation.number,
         parameters: generation.parameters,
         loaded: release::load(&world.content, &digest)?,
-        store,
+        engine,
         features: generation.features,
         dry_run: true,
+        adoption: None,
     };
     compile_aside(world, order).await
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use kedge_proto::local::v1::Diff;
 
-use super::compile::{Order, compile_aside};
+use super::adoption::{AdoptionRecord, left_behind};
+use super::compile::{Order, compile_aside, split_secrets};
 use super::permission::permitted;
 use super::secrets::Secrets;
 use super::{memory, status};
@@ -27,6 +28,8 @@ pub struct Request {
     pub loaded: Loaded,
     /// Parameters given now, over those it has.
     pub given: BTreeMap<String, String>,
+    /// What would be adopted; `None`: what the store says.
+    pub adoption: Option<AdoptionRecord>,
 }
 
 /// What bringing the deployment to its active release would do.
@@ -46,11 +49,13 @@ pub async fn of_active(world: &Arc<World>, deployment: &str) -> Result<Diff, Pro
         generation: active.number,
         parameters: active.parameters,
         loaded: release::load(&world.content, &release::parse_digest(&active.release.digest)?)?,
-        store: engine_store(world)?,
+        engine: engine(world)?,
         features: active.features,
         dry_run: true,
+        adoption: None,
     };
-    of_order(world, order, Some(active.release.clone()), active.release, None).await
+    let redactor = redactor(world, deployment)?;
+    of_order(world, order, redactor, (Some(active.release.clone()), active.release), None).await
 }
 
 /// What installing a release would do. Writes nothing.
@@ -61,7 +66,9 @@ pub async fn of_release(world: &Arc<World>, request: Request) -> Result<Diff, Pr
     let name = request.deployment;
     let record = world.store.get::<DeploymentRecord>(&name)?.unwrap_or_default();
     let mut parameters = record.parameters.clone();
+    let (_, secrets) = split_secrets(&request.loaded.listing.product, request.given.clone());
     parameters.extend(request.given);
+    let redactor = redactor(world, &name)?.and(secrets.into_values());
     let active = generation(world, &record, record.active)?.map(|active| active.release);
     let features = licence::features(world, &request.loaded.listing.product)?;
     let to = release::reference(&request.loaded.release, &request.loaded.digest);
@@ -70,23 +77,23 @@ pub async fn of_release(world: &Arc<World>, request: Request) -> Result<Diff, Pr
         generation: record.newest + 1,
         parameters,
         loaded: request.loaded,
-        store: engine_store(world)?,
+        engine: engine(world)?,
         features,
         dry_run: true,
+        adoption: request.adoption,
     };
-    of_order(world, order, active, to, Some(&record)).await
+    of_order(world, order, redactor, (active, to), Some(&record)).await
 }
 
 async fn of_order(
     world: &Arc<World>,
     order: Order,
-    from: Option<ReleaseRef>,
-    to: ReleaseRef,
+    redactor: Redactor,
+    (from, to): (Option<ReleaseRef>, ReleaseRef),
     change_of: Option<&DeploymentRecord>,
 ) -> Result<Diff, Problem> {
     let name = order.deployment.clone();
     let product = order.loaded.listing.product.clone();
-    let redactor = redactor(world, &name)?;
     let compiled = compile_aside(world, order).await?;
     if let Some(record) = change_of {
         permitted(world, record, &product, &to.digest, &compiled).await?;
@@ -97,6 +104,7 @@ async fn of_order(
     memory::learn(&mut memory, &compiled.desired, &observed);
     let plan = plan::plan(&compiled.desired, &observed, &memory, Policy::default());
     let mut diff = impact(&compiled.desired, &observed, &plan, &redactor);
+    diff.left_behind = left_behind(&compiled.desired, &observed);
     diff.notes.splice(0..0, compiled.warnings.iter().map(|warning| redactor.text(warning)));
     diff.changes |= from.as_ref().is_none_or(|from| from.digest != to.digest);
     diff.from = from.as_ref().map(status::release);
@@ -120,12 +128,11 @@ pub fn redactor(world: &World, deployment: &str) -> Result<Redactor, Problem> {
     Ok(Redactor::knowing(known))
 }
 
-fn engine_store(world: &World) -> Result<crate::engine::ImageStore, Problem> {
-    let info = world.engine_kind.borrow().clone().ok_or_else(|| {
+fn engine(world: &World) -> Result<crate::engine::EngineInfo, Problem> {
+    world.engine_kind.borrow().clone().ok_or_else(|| {
         let why = format!("{} has not answered yet", world.config.engine);
         Problem::new(&crate::engine::codes::UNREACHABLE, why)
-    })?;
-    Ok(info.store)
+    })
 }
 
 fn generation(

@@ -32,6 +32,8 @@ pub struct Course {
 pub struct Known<'a> {
     /// The active generation.
     pub active: Option<&'a GenerationRecord>,
+    /// Compose project.
+    pub project: &'a str,
     /// Releases refused here.
     pub refused: &'a [RefusedRecord],
     /// Nothing is to be changed.
@@ -44,7 +46,7 @@ pub struct Known<'a> {
 
 /// Puts the status together.
 pub fn of(record: &DeploymentRecord, known: &Known<'_>) -> v1::DeploymentStatus {
-    let Known { active, refused, paused, seen, course } = known;
+    let Known { active, project, refused, paused, seen, course } = known;
     let health = if seen.engine_away { v1::Health::Unknown } else { services::overall(&seen.services) };
     let phase = match (&record.operation, record.active) {
         (Some(operation), _) => phase(operation.phase),
@@ -80,7 +82,7 @@ pub fn of(record: &DeploymentRecord, known: &Known<'_>) -> v1::DeploymentStatus 
         generation: record.active.unwrap_or_default(),
         since: record.since.clone(),
         removed: false,
-        compose_project: record.name.clone(),
+        compose_project: (*project).to_owned(),
         paused: paused.is_some(),
         pause: paused.map(PauseRecord::to_proto),
         last_drift: seen.last_drift.clone(),

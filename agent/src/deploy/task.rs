@@ -11,6 +11,7 @@ use std::time::Duration;
 use kedge_proto::v1;
 use tokio::sync::mpsc;
 
+use super::adoption;
 use super::compile::{Order, compile_aside};
 use super::machine;
 use super::pause::{self, PauseRecord};
@@ -252,8 +253,9 @@ impl Deployment {
             parameters: generation.parameters,
             features: generation.features,
             loaded: release::load(&self.world.content, &digest)?,
-            store: info.store,
+            engine: info.clone(),
             dry_run: false,
+            adoption: None,
         };
         let compiled = Arc::new(compile_aside(&self.world, order).await?);
         let act = !changing && self.record.active.is_some() && self.paused.is_none();
@@ -274,8 +276,11 @@ impl Deployment {
         let active = self.generation(self.record.active).ok().flatten();
         let seen = self.supervisor.seen();
         let seen = seen.borrow();
+        let adoption = adoption::load(&self.world.store, &self.record.name);
+        let project = adoption.map_or_else(|_| self.record.name.clone(), |adoption| adoption.project);
         let known = status::Known {
             active: active.as_ref(),
+            project: &project,
             refused: &self.refused(),
             paused: self.paused.as_ref(),
             seen: &seen,

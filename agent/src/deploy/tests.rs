@@ -1,8 +1,10 @@
 //! The life of a deployment against the engine in memory: what a vendor and a customer would see.
 
+mod adopted;
 mod drift;
 mod licence;
 mod paused;
+mod updates;
 mod witness;
 
 use std::collections::BTreeMap;

@@ -52,6 +52,9 @@ kedge_bundle::codes! {
     /// A process ended that should not have, or with an error.
     ENDED = "KE-4017", exit 31, retry false,
         "A container ended when it should run, or with an error", "See its last lines in the message, and `kedge logs`";
+    /// A lifecycle hook says no.
+    HOOK_FAILED = "KE-4019", exit 31, retry false,
+        "A lifecycle hook of a service failed", "See the hook's last lines in the message; the vendor can correct it with another release";
     /// A condition was not met in time.
     NOT_IN_TIME = "KE-4018", exit 31, retry true,
         "A container did not get where it should in time", "See `kedge logs`; a slow host may need a longer start period in its health check";

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::error::{Error, Kind, Result};
+use super::exec::Finished;
 use super::types::{
     Action, Container, EngineEvent, Health, Image, ImageConfig, ImageStore, Network, State, Volume,
 };
@@ -93,6 +94,16 @@ impl Fake {
     /// Sets what containers of a service do when they start from now on.
     pub fn behave(&self, service: &str, behaviour: Behaviour) {
         self.lock().behaviours.insert(service.to_owned(), behaviour);
+    }
+
+    /// How commands that contain `about` end from now on; `None` is never. Others end well.
+    pub fn answer(&self, about: &str, finished: Option<Finished>) {
+        self.lock().answers.insert(0, (about.to_owned(), finished));
+    }
+
+    /// Commands run so far, oldest first: `web-1: reload now`.
+    pub fn execs(&self) -> Vec<String> {
+        self.lock().execs.clone()
     }
 
     /// Lets the next `times` calls of a verb whose object contains `about` fail.

@@ -13,6 +13,7 @@ pub mod codes;
 pub mod docker;
 pub mod error;
 pub mod events;
+pub mod exec;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod observe;
@@ -27,6 +28,7 @@ use futures_util::stream::BoxStream;
 
 pub use error::{Error, Kind, Result};
 pub use events::{EventHub, Signal};
+pub use exec::{Exec, Finished};
 pub use spec::{ContainerSpec, NetworkSpec, Update, VolumeSpec};
 pub use types::{
     Action, Container, EngineEvent, EngineInfo, Filter, Health, Image, ImageStore, Loaded, LogLine, LogQuery,
@@ -74,6 +76,9 @@ pub trait Engine: Send + Sync + 'static {
     async fn wait_container(&self, id: &str) -> Result<i64>;
     /// Its log, decoded into lines.
     async fn logs(&self, id: &str, query: &LogQuery) -> Result<BoxStream<'static, Result<LogLine>>>;
+    /// Runs a command in a running container and waits for its end. Dropping the future stops waiting; the command goes on
+    /// until its container ends, because Docker cannot end it.
+    async fn exec(&self, id: &str, command: &Exec) -> Result<Finished>;
     /// Unpacks a tar archive into a folder of the container, running or not.
     async fn put_archive(&self, id: &str, folder: &str, tar: Bytes) -> Result<()>;
 

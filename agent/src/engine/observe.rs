@@ -1,6 +1,6 @@
 //! What the engine holds for one deployment, and a cache of it that events keep fresh.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -24,12 +24,21 @@ const HEARD: usize = 256;
 /// somebody else's, and an inspection of each container of ours.
 pub async fn observe(engine: &dyn Engine, scope: &Scope) -> Result<Observed> {
     let ours = Filter::deployment(&scope.deployment);
+    let of_project = Filter::project(&scope.project);
+    let adopted = &scope.adopted;
     let named = |names: &BTreeSet<String>| Filter { labels: Vec::new(), names: names.clone() };
     let (container_names, network_names, volume_names) =
         (named(&scope.containers), named(&scope.networks), named(&scope.volumes));
     let if_any = |filter: &Filter| !filter.names.is_empty();
-    let (mut containers, holders, mut networks, others, volumes) = tokio::try_join!(
+    let (mut containers, taken_over, holders, mut networks, others, mut volumes) = tokio::try_join!(
         engine.list_containers(&ours),
+        async {
+            if adopted.containers.is_empty() {
+                Ok(Vec::new())
+            } else {
+                engine.list_containers(&of_project).await
+            }
+        },
         async {
             if if_any(&container_names) {
                 engine.list_containers(&container_names).await
@@ -39,18 +48,28 @@ pub async fn observe(engine: &dyn Engine, scope: &Scope) -> Result<Observed> {
         },
         engine.list_networks(&ours),
         async {
-            if if_any(&network_names) { engine.list_networks(&network_names).await } else { Ok(Vec::new()) }
+            let mut others = Vec::new();
+            if if_any(&network_names) {
+                others.extend(engine.list_networks(&network_names).await?);
+            }
+            if !adopted.networks.is_empty() {
+                let of_project = engine.list_networks(&of_project).await?;
+                others
+                    .extend(of_project.into_iter().filter(|network| adopted.networks.contains(&network.id)));
+            }
+            Ok(others)
         },
         async {
             if if_any(&volume_names) { engine.list_volumes(&volume_names).await } else { Ok(Vec::new()) }
         },
     )?;
+    containers.extend(taken_over.into_iter().filter(|container| adopted.containers.contains(&container.id)));
     let mut inspected = stream::iter(std::mem::take(&mut containers))
         .map(|container| async move { (engine.inspect_container(&container.id).await, container) })
         .buffered(INSPECTIONS);
     while let Some((result, _)) = inspected.next().await {
         match result {
-            Ok(container) => containers.push(container),
+            Ok(container) => containers.push(claimed(container, scope)),
             // Gone between list and inspection: as if it had never been listed.
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
@@ -69,7 +88,25 @@ pub async fn observe(engine: &dyn Engine, scope: &Scope) -> Result<Observed> {
             networks.push(other);
         }
     }
+    for network in networks.iter_mut().filter(|network| adopted.networks.contains(&network.id)) {
+        claim(&mut network.labels, &scope.deployment);
+    }
+    for volume in volumes.iter_mut().filter(|volume| adopted.volumes.contains(&volume.name)) {
+        claim(&mut volume.labels, &scope.deployment);
+    }
     Ok(Observed { containers, networks, volumes })
+}
+
+/// What was adopted cannot be labelled any more: it is seen as if it were. What is labelled as another's stays another's.
+fn claim(labels: &mut BTreeMap<String, String>, deployment: &str) {
+    labels.entry(LABEL_DEPLOYMENT.to_owned()).or_insert_with(|| deployment.to_owned());
+}
+
+fn claimed(mut container: Container, scope: &Scope) -> Container {
+    if scope.adopted.containers.contains(&container.id) {
+        claim(&mut container.labels, &scope.deployment);
+    }
+    container
 }
 
 /// Why a [`Watcher`] woke its owner.
@@ -170,7 +207,7 @@ impl Watcher {
 
     async fn refresh(&self, observed: &mut Observed, id: &str) -> Result<()> {
         let found = match self.engine.inspect_container(id).await {
-            Ok(container) => Some(container),
+            Ok(container) => Some(claimed(container, &self.scope)),
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error),
         };
@@ -207,7 +244,8 @@ impl Watcher {
 
     fn concerns(&mut self, event: &EngineEvent) -> bool {
         let name = event.attributes.get("name").map(String::as_str).unwrap_or_default();
-        let owned = event.attributes.get(LABEL_DEPLOYMENT) == Some(&self.scope.deployment);
+        let owned = event.attributes.get(LABEL_DEPLOYMENT) == Some(&self.scope.deployment)
+            || self.scope.adopted.containers.contains(&event.id);
         let known = |id: &str| {
             self.cache
                 .as_ref()

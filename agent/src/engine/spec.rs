@@ -27,8 +27,15 @@ pub const LABEL_DEPLOYMENT: &str = "sh.kedge.deployment";
 pub const LABEL_SPEC: &str = "sh.kedge.spec";
 /// Label: digest of the contents of the files mounted into the container.
 pub const LABEL_FILES: &str = "sh.kedge.files";
+/// Label: the container's lifecycle hooks, so that they are known wherever it is started or stopped.
+pub const LABEL_HOOKS: &str = "sh.kedge.hooks";
+/// Label of a container that only runs a hook: which one.
+pub const LABEL_HOOK: &str = "sh.kedge.hook";
 /// Label: generation that made the object; informational.
 pub const LABEL_GENERATION: &str = "sh.kedge.generation";
+/// Label: the network's range of addresses was named when it was made, so the engine lets a container have a particular
+/// address there (see [`super::types::Network::keeps_addresses`]); informational.
+pub const LABEL_RANGE: &str = "sh.kedge.range";
 /// Label of docker compose: project.
 pub const LABEL_PROJECT: &str = "com.docker.compose.project";
 /// Label of docker compose: service.
@@ -44,6 +51,7 @@ pub const LABEL_VOLUME: &str = "com.docker.compose.volume";
 const INFORMATIONAL: &[&str] = &[
     LABEL_SPEC,
     LABEL_GENERATION,
+    LABEL_RANGE,
     "com.docker.compose.config-hash",
     "com.docker.compose.depends_on",
     "com.docker.compose.image",

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kedge_compose::model::Healthcheck;
 use serde::Serialize;
 
-use super::spec::{ContainerSpec, LABEL_DEPLOYMENT, LABEL_NUMBER, LABEL_PROJECT, LABEL_SERVICE};
+use super::spec::{ContainerSpec, LABEL_DEPLOYMENT, LABEL_NUMBER, LABEL_PROJECT, LABEL_RANGE, LABEL_SERVICE};
 
 /// Which objects to list: those that carry every label and, where names are given, have one of the names exactly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -207,6 +207,12 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whether a container can leave and join again with the address it had, so that its connections live on. Docker
+    /// allows that only where the range was named when the network was made.
+    pub fn keeps_addresses(&self) -> bool {
+        self.driver == "bridge" && !self.ipv6 && self.labels.contains_key(LABEL_RANGE)
+    }
+
     /// Deployment that owns it, if it is one of ours.
     pub fn deployment(&self) -> Option<&str> {
         self.labels.get(LABEL_DEPLOYMENT).map(String::as_str)
@@ -310,6 +316,10 @@ pub struct EngineInfo {
     pub os: String,
     /// `linux/amd64`…
     pub platform: String,
+    /// OCI runtimes by name.
+    pub runtimes: Vec<String>,
+    /// Log drivers.
+    pub log_drivers: Vec<String>,
     /// CPUs.
     pub cpus: u64,
     /// Memory, bytes.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use kedge_compose::model::{MountKind, Project, Service, Volume};
+use kedge_compose::model::{Hook, MountKind, Project, Service, Volume};
 use serde::Deserialize;
 
 /// `/etc/kedge/guard.toml`
@@ -75,6 +75,9 @@ pub fn evaluate(rules: &Rules, project: &Project, project_root: &str) -> Vec<Vio
         if service.privileged && !allow.privileged {
             no("all privileges".to_owned(), "allow.privileged = true");
         }
+        for (key, _) in hooks(service).filter(|(_, hook)| hook.privileged && !allow.privileged) {
+            no(format!("all privileges for a `{key}` hook"), "allow.privileged = true");
+        }
         if !allow.host_namespaces {
             for (key, mode) in namespaces(service) {
                 if mode == "host" || mode.starts_with("container:") {
@@ -142,6 +145,12 @@ fn namespaces(service: &Service) -> impl Iterator<Item = (&'static str, &str)> {
     .filter_map(|(key, value)| Some((key, value.as_deref()?)))
 }
 
+fn hooks(service: &Service) -> impl Iterator<Item = (&'static str, &Hook)> {
+    let pre_start = service.pre_start.iter().map(|hook| ("pre_start", &hook.hook));
+    let post_start = service.post_start.iter().map(|hook| ("post_start", hook));
+    pre_start.chain(post_start).chain(service.pre_stop.iter().map(|hook| ("pre_stop", hook)))
+}
+
 fn binds(service: &Service) -> impl Iterator<Item = &str> {
     service.volumes.iter().filter(|m| m.kind == MountKind::Bind).filter_map(|m| m.source.as_deref())
 }
@@ -164,7 +173,7 @@ fn host_path_allowed(allow: &Allow, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kedge_compose::model::{Device, Mount};
+    use kedge_compose::model::{Device, Mount, PreStart};
 
     use super::*;
 
@@ -197,6 +206,12 @@ mod tests {
     fn what_makes_a_service_master_of_the_host_is_refused_by_default() {
         let table: Vec<Project> = vec![
             project(|s| s.privileged = true),
+            project(|s| s.post_start.push(Hook { privileged: true, ..Hook::default() })),
+            project(|s| s.pre_stop.push(Hook { privileged: true, ..Hook::default() })),
+            project(|s| {
+                let hook = Hook { privileged: true, ..Hook::default() };
+                s.pre_start.push(PreStart { hook, ..PreStart::default() });
+            }),
             project(|s| s.network_mode = Some("host".into())),
             project(|s| s.pid = Some("host".into())),
             project(|s| s.ipc = Some("host".into())),

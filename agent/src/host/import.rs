@@ -1,5 +1,6 @@
 //! Bringing a release here on request: from a file, or one that the hub offers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::mpsc;
 use super::offers::reference;
 use super::{ByteStream, DEFAULT_STREAM, DeployOptions, Host, ImportOptions, Progress, request_or_fresh};
 use crate::codes;
+use crate::deploy::adoption::AdoptionRecord;
 use crate::deploy::{self, Command, Install, preview};
 use crate::images::intake::{self, OnBytes, StreamReader};
 use crate::images::{Loaded, release};
@@ -77,8 +79,23 @@ impl Host {
             deploy::audit_refusal(world, "file", Some(deploy::sentence(&target)), &problem).await?;
             return Err(problem);
         }
+        let adoption = match &options.adopt {
+            None => None,
+            Some(adopt) => {
+                let (given, dry_run) = (&options.parameters, options.dry_run);
+                match self.adoptable(&name, adopt, &taken, given, dry_run).await {
+                    Ok(adoption) => Some(adoption),
+                    Err(problem) => {
+                        for digest in &taken.added {
+                            world.content.remove_blob(digest);
+                        }
+                        return Err(problem);
+                    }
+                }
+            }
+        };
         if options.dry_run {
-            let plan = self.plan_of(&name, &taken, options.parameters).await;
+            let plan = self.plan_of(&name, &taken, options.parameters, adoption).await;
             for digest in &taken.added {
                 world.content.remove_blob(digest);
             }
@@ -95,6 +112,9 @@ impl Host {
             let _ = progress.send(done).await;
             return Ok(());
         }
+        if let Some(adoption) = adoption {
+            self.write_adoption(&adoption, &target).await?;
+        }
         let install = Install {
             id: request_or_fresh(&options.request_id),
             release: target,
@@ -106,11 +126,12 @@ impl Host {
     }
 
     /// What installing it would do. Nothing is written but blobs, which the caller removes.
-    async fn plan_of(
+    pub(super) async fn plan_of(
         &self,
         name: &str,
         taken: &intake::Taken,
-        given: std::collections::BTreeMap<String, String>,
+        given: BTreeMap<String, String>,
+        adoption: Option<AdoptionRecord>,
     ) -> Result<Diff, Problem> {
         let verified = &taken.admitted.verified;
         let loaded = Loaded {
@@ -119,7 +140,7 @@ impl Host {
             listing: taken.admitted.content.clone(),
             small_blobs: std::collections::BTreeSet::new(),
         };
-        let request = preview::Request { deployment: name.to_owned(), loaded, given };
+        let request = preview::Request { deployment: name.to_owned(), loaded, given, adoption };
         preview::of_release(&self.inner.world, request).await
     }
 
@@ -150,7 +171,8 @@ impl Host {
             // What has not been fetched cannot be compared.
             let done = if self.inner.world.content.has_release(&digest) {
                 let loaded = release::load(&self.inner.world.content, &digest)?;
-                let request = preview::Request { deployment: name, loaded, given: options.parameters };
+                let given = options.parameters;
+                let request = preview::Request { deployment: name, loaded, given, adoption: None };
                 let diff = Box::new(preview::of_release(&self.inner.world, request).await?);
                 Progress::Would { message, diff }
             } else {

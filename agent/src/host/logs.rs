@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 
 use super::{LogLine, LogOptions};
 use crate::codes;
-use crate::engine::types::{Filter, LogQuery, Stream};
+use crate::deploy::adoption::AdoptionRecord;
+use crate::engine::types::{LogQuery, Stream};
 use crate::engine::{Container, Engine};
 use crate::problem::Problem;
 
@@ -22,6 +23,7 @@ const AHEAD: usize = 256;
 /// When the engine cannot be asked, or `since` is no time.
 pub async fn follow(
     engine: Arc<dyn Engine>,
+    adoption: AdoptionRecord,
     options: LogOptions,
 ) -> Result<mpsc::Receiver<Result<LogLine, Problem>>, Problem> {
     let since = match &options.since {
@@ -29,8 +31,7 @@ pub async fn follow(
         None => None,
     };
     let failed = |e: crate::engine::Error| Problem::from_error(e.code(), &e);
-    let mut containers =
-        engine.list_containers(&Filter::deployment(&options.deployment)).await.map_err(failed)?;
+    let mut containers = adoption.containers(&*engine).await.map_err(failed)?;
     let services: BTreeSet<&str> = containers.iter().filter_map(Container::service).collect();
     if let Some(unknown) = options.services.iter().find(|wanted| !services.contains(wanted.as_str())) {
         let there = services.into_iter().collect::<Vec<_>>().join(", ");

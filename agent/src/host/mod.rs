@@ -4,6 +4,7 @@
 //! that nothing is possible in one that the other's audit entry would miss. A [`Host`] is a cheap handle;
 //! the work happens in the deployments' own tasks.
 
+mod adopt;
 mod diff;
 pub mod garbage;
 mod import;
@@ -94,6 +95,21 @@ pub struct ImportOptions {
     pub request_id: String,
     /// Size of the file, where known.
     pub total_bytes: Option<u64>,
+    /// Take over a compose project that runs.
+    pub adopt: Option<Adopt>,
+}
+
+/// How a compose project is to be taken over.
+#[derive(Debug, Clone, Default)]
+pub struct Adopt {
+    /// The project.
+    pub project: String,
+    /// Digest of the diff that a person has seen; another one now is refused. Empty: none was shown.
+    pub agreed: String,
+    /// Data in folders or volumes that the new containers do not use may be left behind.
+    pub leave_binds: bool,
+    /// User.
+    pub by: String,
 }
 
 /// How a product that the hub offers is to be taken.
@@ -307,7 +323,9 @@ impl Host {
         options: LogOptions,
     ) -> Result<mpsc::Receiver<Result<LogLine, Problem>>, Problem> {
         self.handle(&options.deployment)?;
-        logs::follow(Arc::clone(&self.inner.world.engine), options).await
+        let world = &self.inner.world;
+        let adoption = deploy::adoption::load(&world.store, &options.deployment)?;
+        logs::follow(Arc::clone(&world.engine), adoption, options).await
     }
 
     /// For the tether's `Hello`: what runs here and which streams it follows.

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Operations, peer, wire};
 use crate::codes;
-use crate::host::{ByteStream, DeployOptions, ImportOptions, LogLine, LogOptions, Progress};
+use crate::host::{Adopt, ByteStream, DeployOptions, ImportOptions, LogLine, LogOptions, Progress};
 use crate::problem::Problem;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -86,6 +86,7 @@ impl<O: Operations> Local for Service<O> {
         &self,
         request: Request<Streaming<proto::ImportRequest>>,
     ) -> Result<Response<Self::ImportStream>, Status> {
+        let by = peer::name(&request);
         let mut frames = request.into_inner();
         let Some(proto::ImportRequest { body: Some(Body::Options(options)) }) = frames.message().await?
         else {
@@ -99,6 +100,12 @@ impl<O: Operations> Local for Service<O> {
             stage_only: options.stage_only,
             request_id: options.request_id,
             total_bytes: (options.total_bytes > 0).then_some(options.total_bytes),
+            adopt: given(options.adopt).map(|project| Adopt {
+                project,
+                agreed: options.agreed,
+                leave_binds: options.leave_binds,
+                by,
+            }),
         };
         let bytes: ByteStream = Box::pin(frames.map(|frame| match frame {
             Ok(proto::ImportRequest { body: Some(Body::Data(data)) }) => Ok(data),

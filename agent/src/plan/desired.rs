@@ -5,20 +5,23 @@
 //! specs, so an update that changes one service disturbs one service. For that, [`Placement::file`] has to name files by
 //! their content, not by the generation that brought them.
 
+mod hooks;
 mod labels;
 mod mounts;
 mod problem;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kedge_compose::model::{Attachment, Condition, Dependency, Project, Restart, Service, UpdateConfig};
+use kedge_compose::model::{Attachment, Condition, Dependency, Project, Restart, Service};
 
 use crate::engine::spec::{
     ContainerSpec, Environment, LABEL_DEPLOYMENT, LABEL_FILES, NetworkSpec, VolumeSpec,
 };
 use crate::engine::types::ImageConfig;
-use crate::plan::Scope;
+use crate::plan::rollout::Rollout;
+use crate::plan::{Adopted, Scope};
 
+pub use hooks::{Hooks, PreStart};
 pub use mounts::{FileUse, HostFile};
 pub use problem::Problem;
 
@@ -65,6 +68,8 @@ pub struct Desired {
     pub networks: BTreeMap<String, NetworkSpec>,
     /// Volumes by engine name.
     pub volumes: BTreeMap<String, VolumeSpec>,
+    /// What is ours though its labels do not say so.
+    pub adopted: Adopted,
 }
 
 /// A service as the planner sees it.
@@ -79,8 +84,10 @@ pub struct WantedService {
     /// Meant to keep running, though its restart policy does not say so: others rely on it, it publishes ports, or it has
     /// a health check.
     pub is_server: bool,
-    /// `deploy.update_config`.
-    pub update: Option<UpdateConfig>,
+    /// How its containers are replaced.
+    pub update: Rollout,
+    /// The same for going back to this from a newer generation.
+    pub rollback: Rollout,
 }
 
 /// A container that should be there.
@@ -90,6 +97,8 @@ pub struct Wanted {
     pub service: String,
     /// Number within the service, from 1.
     pub number: u32,
+    /// Its name is the file's choice (`container_name`).
+    pub fixed_name: bool,
     /// What to create.
     pub spec: ContainerSpec,
     /// [`ContainerSpec::digest`] of `spec`.
@@ -123,7 +132,6 @@ impl Desired {
             desired.volumes.insert(spec.name.clone(), spec);
         }
         for service in project.services.values() {
-            refuse_what_is_not_honoured(service, &mut problems);
             let Some(image) = placement.images.get(&service.image) else {
                 problems
                     .push(Problem::NoImage { service: service.name.clone(), image: service.image.clone() });
@@ -142,6 +150,7 @@ impl Desired {
                 let wanted = Wanted {
                     service: service.name.clone(),
                     number,
+                    fixed_name: service.container_name.is_some(),
                     digest,
                     spec,
                     image: image.config.clone(),
@@ -172,6 +181,7 @@ impl Desired {
             containers: self.containers.keys().cloned().collect(),
             networks: self.networks.keys().cloned().collect(),
             volumes: self.volumes.keys().cloned().collect(),
+            adopted: self.adopted.clone(),
         }
     }
 }
@@ -179,17 +189,6 @@ impl Desired {
 /// `container_name`, else `project-service-number` as docker compose does.
 fn container_name(project: &Project, service: &Service, number: u32) -> String {
     service.container_name.clone().unwrap_or_else(|| format!("{}-{}-{number}", project.name, service.name))
-}
-
-fn refuse_what_is_not_honoured(service: &Service, problems: &mut Vec<Problem>) {
-    let keys = [
-        ("pre_start", !service.pre_start.is_empty()),
-        ("post_start", !service.post_start.is_empty()),
-        ("pre_stop", !service.pre_stop.is_empty()),
-        ("blkio_config", service.resources.blkio.is_some()),
-    ];
-    let present = keys.into_iter().filter(|(_, present)| *present);
-    problems.extend(present.map(|(key, _)| Problem::NotHonoured { service: service.name.clone(), key }));
 }
 
 fn wanted_service(
@@ -217,7 +216,10 @@ fn wanted_service(
         .filter(|(on, _)| known(on))
         .map(|(on, how)| (on.clone(), how.clone()))
         .collect();
-    WantedService { containers, depends_on, is_job, is_server, update: service.update_config.clone() }
+    let update = Rollout::from(service.update_config.as_ref());
+    let rollback =
+        service.rollback_config.as_ref().map_or_else(|| update.clone(), |config| Some(config).into());
+    WantedService { containers, depends_on, is_job, is_server, update, rollback }
 }
 
 /// Waiting for the health of something that has no health check would never end.
@@ -313,6 +315,7 @@ fn container(
     if let Some(files) = files {
         labels.insert(LABEL_FILES.to_owned(), files);
     }
+    hooks::label(&mut labels, service, image, placement, problems);
     let mut spec = ContainerSpec {
         image: image.id.clone(),
         command: service.command.clone(),

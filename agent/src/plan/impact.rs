@@ -53,7 +53,8 @@ pub fn sentences(diff: &Diff) -> Vec<String> {
         format!("{} {}: {why}", service.action, service.service)
     });
     let objects = diff.objects.iter().map(|o| format!("{} {} {}: {}", o.action, o.kind, o.name, o.reason));
-    services.chain(objects).chain(diff.blocked.iter().cloned()).chain(diff.notes.iter().cloned()).collect()
+    let more = diff.blocked.iter().chain(&diff.left_behind).chain(&diff.notes).cloned();
+    services.chain(objects).chain(more).collect()
 }
 
 /// What everything here looks at.
@@ -150,6 +151,7 @@ fn about(action: &Action) -> Option<&str> {
         | Action::Rename { container, .. }
         | Action::Update { container, .. }
         | Action::Connect { container, .. }
+        | Action::Rejoin { container, .. }
         | Action::Disconnect { container, .. } => container.id.as_deref(),
         Action::CreateNetwork { .. }
         | Action::RemoveNetwork { .. }
@@ -175,7 +177,12 @@ fn action(steps: &[&Step], touched: &[&Container], wanted: bool) -> &'static str
         () if any(|a| matches!(a, Action::Unpause { .. })) => "unpause",
         () if stops || removes => "remove",
         () if any(|a| matches!(a, Action::Update { .. })) => "update",
-        () if any(|a| matches!(a, Action::Connect { .. } | Action::Disconnect { .. })) => "reconnect",
+        () if any(|a| {
+            matches!(a, Action::Connect { .. } | Action::Rejoin { .. } | Action::Disconnect { .. })
+        }) =>
+        {
+            "reconnect"
+        }
         () => "rename",
     }
 }

@@ -4,6 +4,7 @@
 //! - [`desired`] compiles a compose project into names and specs; [`differ`] tells by meaning whether a container is
 //!   what is wanted; [`plan`] puts both together into a graph of steps.
 //! - *Ours* is what carries our deployment's label. Nothing else is ever touched, and no plan removes a volume.
+//! - A container is replaced in one of two orders, see [`rollout`].
 //! - There is no barrier: a service's pipeline goes on as soon as its own dependencies are met. All containers are
 //!   created early, in parallel; only starting waits for conditions. An old container runs on until its successor
 //!   exists and the successor's dependencies are met.
@@ -11,17 +12,21 @@
 //! - Old containers can be kept, stopped, until the new ones have proven themselves ([`Policy::keep_superseded`]); a plan
 //!   towards the previous generation then finds them and starts them again.
 
+pub mod abilities;
 pub mod desired;
 pub mod differ;
 pub mod impact;
 mod matching;
 mod planner;
 mod resources;
+pub mod rollout;
 pub mod step;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 
 use crate::engine::types::{Container, Network, Volume};
 
@@ -41,6 +46,28 @@ pub struct Scope {
     pub networks: BTreeSet<String>,
     /// Wanted volume names.
     pub volumes: BTreeSet<String>,
+    /// What is ours though its labels do not say so.
+    pub adopted: Adopted,
+}
+
+/// What a deployment has taken over from another program. Observing puts our label on it; nothing in here looks at it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// IDs.
+    pub containers: BTreeSet<String>,
+    /// IDs.
+    pub networks: BTreeSet<String>,
+    /// Names.
+    pub volumes: BTreeSet<String>,
+}
+
+impl Adopted {
+    /// Whether both name the same object.
+    pub fn meets(&self, other: &Self) -> bool {
+        !self.containers.is_disjoint(&other.containers)
+            || !self.networks.is_disjoint(&other.networks)
+            || !self.volumes.is_disjoint(&other.volumes)
+    }
 }
 
 /// What the engine holds within a [`Scope`].
@@ -68,6 +95,8 @@ pub struct Memory {
 pub struct Policy {
     /// Containers that are replaced or no longer wanted are stopped and kept until a plan without this flag removes them.
     pub keep_superseded: bool,
+    /// The deployment goes back to a generation before: `deploy.rollback_config` applies.
+    pub going_back: bool,
 }
 
 /// Suffix of a container that is to take another one's name.

@@ -1,14 +1,17 @@
 //! Puts steps together, service by service in the order of their dependencies.
 
 mod container;
+mod handover;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kedge_compose::model::{Condition, Dependency};
 
 use super::desired::{Desired, WantedService, is_owned};
 use super::matching::{self, Matching, is_done};
 use super::resources::whose;
+use super::rollout::{OnFailure, Rollout, may_end};
 use super::step::{Action, Plan, Step, StepId, Target, Until, What};
 use super::{Memory, Observed, Policy};
 use crate::engine::types::{Container, Health, State};
@@ -40,6 +43,19 @@ pub(super) struct Planner<'a> {
     waits: BTreeMap<(&'a str, Until), StepId>,
     /// Steps that stop an old container and that free its name, by ID.
     disposed: BTreeMap<&'a str, Disposal>,
+    /// Old containers, by ID, that this plan gives the name of a kept one.
+    renamed: BTreeSet<&'a str>,
+    /// The last step that starts a container whose host port the engine picks from a range.
+    last_ranged: Option<StepId>,
+}
+
+/// What has to be over before the next container of a service is replaced.
+#[derive(Debug, Clone, Default)]
+struct Turn {
+    /// Steps that must have succeeded.
+    needs: BTreeSet<StepId>,
+    /// Steps that must have ended.
+    after: BTreeSet<StepId>,
 }
 
 /// What became of an old container.
@@ -80,6 +96,8 @@ impl<'a> Planner<'a> {
             anew: BTreeSet::new(),
             waits: BTreeMap::new(),
             disposed: BTreeMap::new(),
+            renamed: BTreeSet::new(),
+            last_ranged: None,
         }
     }
 
@@ -123,8 +141,24 @@ impl<'a> Planner<'a> {
             service: service.map(str::to_owned),
             reason: reason.to_owned(),
             needs,
+            after: BTreeSet::new(),
         });
         id
+    }
+
+    /// Lets a step wait for its turn. One that was planned before that, for somebody else's sake, does not.
+    fn defer(&mut self, step: StepId, turn: &Turn) {
+        let earlier = |others: &BTreeSet<StepId>| others.range(..step).copied().collect::<Vec<_>>();
+        let (needs, after) = (earlier(&turn.needs), earlier(&turn.after));
+        if let Some(step) = self.plan.steps.get_mut(step) {
+            step.needs.extend(needs);
+            step.after.extend(after);
+        }
+    }
+
+    /// How the service is updated, in the direction in which this plan goes.
+    fn rollout<'s>(&self, service: &'s WantedService) -> &'s Rollout {
+        if self.policy.going_back { &service.rollback } else { &service.update }
     }
 
     /// How steps name an observed container.
@@ -188,9 +222,55 @@ impl<'a> Planner<'a> {
         })
     }
 
+    /// Containers that are replaced while they run take turns, so that the others go on; those that do not run come first, all
+    /// at once.
     fn service(&mut self, name: &'a str, service: &'a WantedService) {
-        for container in &service.containers {
-            self.container(name, service, container);
+        let runs = |old: &&Container| matches!(old.state, State::Running | State::Restarting | State::Paused);
+        let wanted = |key: &str| self.desired.containers.get(key);
+        let is_replaced = |key: &str| {
+            wanted(key).is_some_and(|wanted| !may_end(service, wanted))
+                && self.matching.places.get(key).is_some_and(|place| place.superseded.iter().any(&runs))
+        };
+        let (replaced, others): (Vec<&String>, Vec<&String>) =
+            service.containers.iter().partition(|key| is_replaced(key));
+        let is_away = |key: &&String| {
+            let current = self.matching.places.get(key.as_str()).and_then(|place| place.current.as_ref());
+            let is_well = |health| matches!(health, Health::None | Health::Healthy);
+            current.is_none_or(|(current, _)| !runs(current) || !is_well(current.health))
+        };
+        let away: Vec<&String> = others.iter().copied().filter(is_away).collect();
+        for key in others {
+            self.container(name, service, key, &Turn::default());
+        }
+        let is_awaited = !away.is_empty() && !replaced.is_empty();
+        let mut turn = if is_awaited { self.turn_after(name, service, &away) } else { Turn::default() };
+        let mut batches = replaced.chunks(self.rollout(service).parallelism.max(1)).peekable();
+        while let Some(batch) = batches.next() {
+            for key in batch {
+                self.container(name, service, key, &turn);
+            }
+            if batches.peek().is_some() {
+                turn = self.turn_after(name, service, batch);
+            }
+        }
+    }
+
+    /// The turn of those that come after these.
+    fn turn_after(&mut self, name: &'a str, service: &'a WantedService, batch: &[&'a String]) -> Turn {
+        let rollout = self.rollout(service).clone();
+        let wanted = batch.iter().filter_map(|key| self.desired.containers.get(*key));
+        let proof = wanted.map(|wanted| rollout.proof(wanted)).max().unwrap_or_default();
+        let containers: Vec<Target> =
+            batch.iter().filter_map(|key| self.targets.get(key.as_str()).cloned()).collect();
+        if containers.is_empty() {
+            return Turn::default();
+        }
+        let action = Action::Wait { containers, until: Until::Healthy, stays: proof + rollout.delay };
+        let started = self.started.get(name).cloned().unwrap_or_default();
+        let step = [self.push(action, Some(name), "the next one follows when it is well", started)].into();
+        match rollout.on_failure {
+            OnFailure::Continue => Turn { after: step, ..Turn::default() },
+            OnFailure::Rollback | OnFailure::Pause => Turn { needs: step, ..Turn::default() },
         }
     }
 
@@ -226,7 +306,7 @@ impl<'a> Planner<'a> {
                 .iter()
                 .filter_map(|name| self.targets.get(name.as_str()).cloned())
                 .collect();
-            let action = Action::Wait { containers, until };
+            let action = Action::Wait { containers, until, stays: Duration::ZERO };
             let step = self.push(action, Some(on), "others depend on it", started);
             self.waits.insert((on, until), step);
             steps.insert(step);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kedge_compose::model::Attachment;
 use serde::Serialize;
@@ -36,6 +37,9 @@ pub struct Step {
     pub reason: String,
     /// Steps that must be done before it starts.
     pub needs: BTreeSet<StepId>,
+    /// Steps that must be over before it starts, however they ended.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub after: BTreeSet<StepId>,
 }
 
 /// A container that a step is about.
@@ -144,12 +148,25 @@ pub enum Action {
         /// Engine name of the network.
         network: String,
     },
+    /// Leave a network and join it again at once, under other names. DNS learns names only from joining.
+    Rejoin {
+        /// Which.
+        container: Target,
+        /// Engine name of the network.
+        network: String,
+        /// The aliases.
+        endpoint: Box<Attachment>,
+        /// Join with the address that it has, so that its connections live on.
+        keep_address: bool,
+    },
     /// Wait until all containers of a service have got somewhere.
     Wait {
         /// Its containers.
         containers: Vec<Target>,
         /// Where.
         until: Until,
+        /// How long they have to stay there.
+        stays: Duration,
     },
 }
 
@@ -243,13 +260,20 @@ impl fmt::Display for Action {
             Self::Disconnect { container, network } => {
                 write!(f, "disconnect {} from {network}", container.name)
             }
-            Self::Wait { containers, until } => {
+            Self::Rejoin { container, network, endpoint, .. } if endpoint.aliases.is_empty() => {
+                write!(f, "take the names of {} in {network} away", container.name)
+            }
+            Self::Rejoin { container, network, .. } => {
+                write!(f, "give {} its names in {network}", container.name)
+            }
+            Self::Wait { containers, until, stays } => {
                 let names: Vec<_> = containers.iter().map(|target| target.name.as_str()).collect();
                 let until = match until {
                     Until::Healthy => "healthy",
                     Until::Completed => "completed",
                 };
-                write!(f, "wait until {} {until}", names.join(", "))
+                write!(f, "wait until {} {until}", names.join(", "))?;
+                if stays.is_zero() { Ok(()) } else { write!(f, " for {stays:?}") }
             }
         }
     }

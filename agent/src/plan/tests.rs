@@ -5,6 +5,7 @@
 
 pub(crate) mod builders;
 mod differences;
+mod handover;
 mod impact;
 mod lifecycle;
 mod names;
@@ -45,7 +46,10 @@ fn assert_plan_with(
         assert!(needs(&plan, after.id, before.id), "`{}` should need `{}`", pair[1], pair[0]);
     }
     for step in &plan.steps {
-        assert!(step.needs.iter().all(|need| *need < step.id), "what a step needs stands before it");
+        assert!(
+            step.needs.union(&step.after).all(|need| *need < step.id),
+            "what a step needs stands before it"
+        );
         assert!(!step.reason.is_empty());
     }
     plan
@@ -53,7 +57,8 @@ fn assert_plan_with(
 
 /// Whether a step needs another one, directly or through others.
 fn needs(plan: &Plan, step: usize, other: usize) -> bool {
-    plan.steps[step].needs.iter().any(|need| *need == other || needs(plan, *need, other))
+    let step = &plan.steps[step];
+    step.needs.union(&step.after).any(|need| *need == other || needs(plan, *need, other))
 }
 
 /// The steps of a plan do not order these two at all.

@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use kedge_compose::model::{FileSource, MountKind, Project};
+use kedge_compose::model::{FileSource, MountKind, Project, Service};
 use kedge_compose::{DirFiles, FileError, FileKind, Files, Options as ComposeOptions, paths};
 
 use super::{BuildError, Options};
@@ -120,20 +120,19 @@ fn images(
     declared: &Declaration,
     given: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, BuildError> {
-    let used: BTreeSet<&String> = project.services.values().map(|service| &service.image).collect();
+    let used: BTreeSet<&str> = project.services.values().flat_map(Service::images).collect();
     for reference in declared.images.keys().chain(given.keys()) {
-        if !used.contains(reference) {
-            let used: Vec<_> = used.iter().map(|one| one.as_str()).collect();
+        if !used.contains(reference.as_str()) {
+            let used: Vec<_> = used.into_iter().collect();
             let reason = format!("images: no service uses {reference:?}; they use {}", used.join(", "));
             return Err(BuildError::Declaration(reason));
         }
     }
-    let source =
-        |reference: &String| given.get(reference).or_else(|| declared.images.get(reference)).cloned();
+    let source = |reference: &str| given.get(reference).or_else(|| declared.images.get(reference)).cloned();
     Ok(used
         .into_iter()
         .filter(|reference| !reference.is_empty())
-        .map(|reference| (reference.clone(), source(reference).unwrap_or_else(|| "engine".into())))
+        .map(|reference| (reference.to_owned(), source(reference).unwrap_or_else(|| "engine".into())))
         .collect())
 }
 

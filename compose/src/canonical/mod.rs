@@ -5,6 +5,7 @@ pub(crate) mod ports;
 pub(crate) mod units;
 pub(crate) mod words;
 
+use crate::budget::MAX_VALUES;
 use crate::codes;
 use crate::diagnostics::{At, Finding, Findings};
 use crate::node::{Entry, Map, Mark, Node, Value, map_at};
@@ -12,6 +13,11 @@ use crate::paths;
 
 /// Ports that a project may publish or expose, ranges written out.
 const MAX_PORTS: usize = 50_000;
+
+/// Values that a project may have once its short forms are written out.
+const MAX_WRITTEN_OUT: usize = 2 * MAX_VALUES;
+/// Values of a dependency.
+const DEPENDENCY_VALUES: usize = 4;
 
 /// Writes out all short forms of a checked compose file.
 pub(crate) fn apply(root: &mut Node, findings: &mut Findings) {
@@ -27,6 +33,28 @@ pub(crate) fn apply(root: &mut Node, findings: &mut Findings) {
                 external(&mut entry.node, findings);
             }
         }
+    }
+}
+
+/// Refuses a project that writing out short forms has made too large, or will: texts that are split into words or
+/// addresses, links that become dependencies. Ports have a limit of their own and count for less.
+pub(crate) fn check_size(root: &Node, findings: &mut Findings) {
+    let mut values = root.weight().values;
+    for entry in root.get("services").and_then(Node::as_map).into_iter().flat_map(Map::values) {
+        let list = |key: &str| entry.node.get(key).and_then(Node::as_list).unwrap_or_default();
+        let lines = ["command", "entrypoint"].iter().filter_map(|key| entry.node.get(key)?.as_str());
+        values += lines.map(|line| line.split_ascii_whitespace().count()).sum::<usize>();
+        let hosts = list("extra_hosts").iter().filter_map(Node::as_str);
+        values += hosts.map(|host| host.matches(',').count()).sum::<usize>();
+        values += DEPENDENCY_VALUES * (list("links").len() + list("volumes_from").len());
+        let ports = entry.node.get("ports").map_or(0, |ports| ports.weight().values);
+        values -= ports - ports / 4;
+    }
+    if values > MAX_WRITTEN_OUT {
+        let message = format!(
+            "the project has more than {MAX_WRITTEN_OUT} values once its short forms are written out"
+        );
+        findings.error(Finding::new(&codes::LIMIT, root.at, message));
     }
 }
 

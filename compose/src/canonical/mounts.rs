@@ -3,6 +3,9 @@
 //! A source that starts with `.`, `/`, `~` or a drive letter is a path of the host; any other is a named volume.
 //! Options that are not known are ignored, as they always were.
 
+/// Bytes of a short form: two paths of the most that Linux takes, and options.
+const MAX_LENGTH: usize = 3 * 4096;
+
 /// A short form, written out.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parsed {
@@ -23,6 +26,9 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, &'static str> {
     let mut mount = Parsed::default();
     if text.is_empty() {
         return Err("the mount is empty");
+    }
+    if text.len() > MAX_LENGTH {
+        return Err("it is longer than any two paths");
     }
     if text.len() <= 2 {
         text.clone_into(&mut mount.target);

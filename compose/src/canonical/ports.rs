@@ -5,6 +5,9 @@
 
 use core::net::IpAddr;
 
+/// Bytes of a short form.
+const MAX_LENGTH: usize = 200;
+
 /// One port, short form written out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parsed {
@@ -19,6 +22,9 @@ pub(crate) struct Parsed {
 /// # Errors
 /// What is wrong with it, as a sentence.
 pub(crate) fn parse(text: &str) -> Result<Vec<Parsed>, String> {
+    if text.len() > MAX_LENGTH {
+        return Err("it is longer than any port".to_owned());
+    }
     let (host_ip, published, target) = split(text);
     let (target, protocol) = match target.split_once('/') {
         Some((target, "")) => (target, "tcp".to_owned()),
@@ -28,7 +34,13 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Parsed>, String> {
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         return Err(format!("the protocol must be tcp, udp or sctp, and is {protocol}"));
     }
-    let host_ip = host_ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(host_ip);
+    let host_ip = match host_ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')) {
+        Some(bare) => bare,
+        None if host_ip.contains(':') => {
+            return Err("an IPv6 address must stand in brackets: `[::1]:80:80`".to_owned());
+        }
+        None => host_ip,
+    };
     if !host_ip.is_empty() && host_ip.parse::<IpAddr>().is_err() {
         return Err("what stands before the ports is not an IP address".to_owned());
     }
@@ -107,7 +119,6 @@ mod tests {
             ("127.0.0.1:8080:80", &["127.0.0.1|8080|80/tcp"]),
             ("127.0.0.1::53/UDP", &["127.0.0.1||53/udp"]),
             ("[::1]:80:80", &["::1|80|80/tcp"]),
-            ("::1:80:80", &["::1|80|80/tcp"]),
             ("9000-9010:80", &["|9000-9010|80/tcp"]),
             ("3000-3001", &["||3000/tcp", "||3001/tcp"]),
             ("49100-49101:22-23", &["|49100|22/tcp", "|49101|23/tcp"]),
@@ -133,6 +144,7 @@ mod tests {
             "-",
             "1-2-3",
             "80:0",
+            "::1:80:80",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -3,17 +3,24 @@
 /// Nanoseconds in a second.
 pub(crate) const SECOND: i64 = 1_000_000_000;
 
+/// Bytes of a text that may be a size or a duration.
+const MAX_LENGTH: usize = 200;
+
 /// Bytes from text such as `512m`, `1.5GiB` or `64`; `None` when it is not a size.
 pub(crate) fn bytes(text: &str) -> Option<i64> {
-    let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.')? + 1;
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_lowercase();
-    let number: f64 = number.parse().ok()?;
-    if !number.is_finite() || number < 0.0 {
+    if text.len() > MAX_LENGTH {
         return None;
     }
-    let power = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit) {
-        "" if unit == "ib" => return None,
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !number.split('.').all(digits) {
+        return None;
+    }
+    let number: f64 = number.parse().ok()?;
+    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_lowercase();
+    let unit = unit.strip_suffix('b').unwrap_or(&unit);
+    let power = match unit.strip_suffix('i').unwrap_or(unit) {
         "" => 0,
         "k" => 1,
         "m" => 2,
@@ -36,32 +43,43 @@ pub(crate) fn duration(text: &str) -> Option<i64> {
     if rest == "0" {
         return Some(0);
     }
-    if rest.is_empty() {
+    if rest.is_empty() || rest.len() > MAX_LENGTH {
         return None;
     }
-    let mut total: f64 = 0.0;
+    let mut total: i64 = 0;
     while !rest.is_empty() {
         let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).filter(|end| *end > 0)?;
-        let number: f64 = rest[..end].parse().ok()?;
+        let (whole, part) = rest[..end].split_once('.').unwrap_or((&rest[..end], ""));
         rest = &rest[end..];
         let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
         let unit = match &rest[..end] {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => SECOND,
+            "m" => 60 * SECOND,
+            "h" => 3600 * SECOND,
             _ => return None,
         };
         rest = &rest[end..];
-        total += number * unit;
+        total = total.checked_add(scaled(whole, part, unit)?)?;
     }
-    if !total.is_finite() || total >= 9.2e18 {
+    Some(if negative { -total } else { total })
+}
+
+/// `whole.part` units, what is below a nanosecond cut off; `None` when it does not fit or is no number.
+fn scaled(whole: &str, part: &str, unit: i64) -> Option<i64> {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if (whole.is_empty() && part.is_empty()) || !digits(whole) || !digits(part) {
         return None;
     }
-    let total = total.round() as i64;
-    Some(if negative { -total } else { total })
+    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    // No unit has more than thirteen digits of nanoseconds: further digits cannot count.
+    let part = &part[..part.len().min(18)];
+    let fraction = if part.is_empty() { 0 } else { part.parse::<i128>().ok()? };
+    let power = 10_i128.pow(u32::try_from(part.len()).ok()?);
+    let below = i64::try_from(fraction * i128::from(unit) / power).ok()?;
+    whole.checked_mul(unit)?.checked_add(below)
 }
 
 /// A duration as Go prints it: `1m30s`, `1h0m0s`, `1.5s`, `100ms`.
@@ -120,8 +138,17 @@ mod tests {
             ("-1", None),
             ("", None),
             ("m", None),
-            ("1ib", None),
+            ("512mi", Some(536_870_912)),
+            ("1ib", Some(1)),
             ("1bb", None),
+            ("1ii", None),
+            ("1kib2", None),
+            (".5g", None),
+            ("5.g", None),
+            ("+3", None),
+            ("1e3", None),
+            (" 1", None),
+            ("1  k", None),
             ("1x", None),
             ("99999999p", None),
             ("1.2.3k", None),
@@ -146,10 +173,18 @@ mod tests {
             ("-2s", "-2s"),
             ("10ns", "10ns"),
             ("1h0m0.5s", "1h0m0.5s"),
+            ("1.0000000009s", "1s"),
+            (".5s", "500ms"),
+            ("5.s", "5s"),
+            ("123456789.123456789s", "34293h33m9.123456789s"),
+            ("2562047h", "2562047h0m0s"),
+            ("9223372036854775807ns", "2562047h47m16.854775807s"),
         ] {
             assert_eq!(duration(text).map(duration_text).as_deref(), Some(printed), "{text}");
         }
-        for text in ["", "1d", "1", "s", "1s2", "-", "1 s", ".s", "9999999999h"] {
+        for text in
+            ["", "1d", "1", "s", "1s2", "-", "1 s", ".s", "1.2.3s", "2562048h", "9223372036854775808ns"]
+        {
             assert_eq!(duration(text), None, "{text}");
         }
     }

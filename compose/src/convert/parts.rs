@@ -8,7 +8,7 @@ use crate::codes;
 use crate::diagnostics::{Finding, Findings};
 use crate::model::{
     Attachment, Condition, Dependency, Device, DeviceRequest, FileMount, Healthcheck, Hook, Logging, Mount,
-    MountKind, Port, Ulimit,
+    MountKind, Port, PreStart, Ulimit,
 };
 use crate::node::{Node, Value};
 
@@ -207,15 +207,36 @@ pub(super) fn ulimit(node: &Node) -> Ulimit {
     }
 }
 
+/// `post_start` and `pre_stop`.
 pub(super) fn hooks(service: &Node, key: &str, findings: &mut Findings) -> Vec<Hook> {
-    let mut hook = |node: &Node| Hook {
+    let mut one = |node: &Node| {
+        let hook = hook(node, findings);
+        if hook.command.is_empty() {
+            let message = format!("a `{key}` hook needs a `command`");
+            findings.error(Finding::new(&codes::WRONG_VALUE, node.at, message));
+        }
+        hook
+    };
+    service.items(key).map(&mut one).collect()
+}
+
+pub(super) fn pre_start(service: &Node, findings: &mut Findings) -> Vec<PreStart> {
+    let mut one = |node: &Node| PreStart {
+        image: node.text("image"),
+        per_replica: node.flag("per_replica"),
+        hook: hook(node, findings),
+    };
+    service.items("pre_start").map(&mut one).collect()
+}
+
+fn hook(node: &Node, findings: &mut Findings) -> Hook {
+    Hook {
         command: command(node.get("command"), findings).unwrap_or_default(),
         user: node.text("user"),
         privileged: node.flag("privileged"),
         working_dir: node.text("working_dir"),
         environment: node.pairs("environment"),
-    };
-    service.items(key).map(&mut hook).collect()
+    }
 }
 
 pub(super) fn named<T>(service: &Node, key: &str, each: impl Fn(&Node) -> T) -> BTreeMap<String, T> {

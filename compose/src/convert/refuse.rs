@@ -23,7 +23,7 @@ const REFUSED: [(&str, &str); 5] = [
     ("pull_refresh_after", "images come with the release; remove it"),
 ];
 /// Keys of `deploy` that have no meaning on one host.
-const IGNORED_DEPLOY: [&str; 5] = ["endpoint_mode", "labels", "mode", "placement", "rollback_config"];
+const IGNORED_DEPLOY: [&str; 4] = ["endpoint_mode", "labels", "mode", "placement"];
 
 /// Puts down what is refused in a project that is to be run.
 pub(crate) fn refuse(root: &Node, loader: &mut Loader<'_>) {
@@ -74,19 +74,6 @@ fn service(name: &str, entry: &Entry, findings: &mut Findings) {
         }
     }
     deploy(name, &entry.node, findings);
-    for hook in entry.node.items("pre_start") {
-        for (key, entry) in hook.as_map().into_iter().flatten() {
-            if matches!(key.as_str(), "image" | "per_replica") {
-                let message = format!("service `{name}`: `pre_start.{key}` is not handled");
-                let finding = Finding::new(&codes::NOT_HANDLED, entry.key, message);
-                findings.error(
-                    finding.help(
-                        "make it a service that others depend on with `service_completed_successfully`",
-                    ),
-                );
-            }
-        }
-    }
     for mount in entry.node.items("volumes") {
         let kind = mount.text_or("type", "");
         if matches!(kind.as_str(), "cluster" | "npipe") {

@@ -3,9 +3,8 @@
 use super::read::Read;
 use crate::codes;
 use crate::diagnostics::{Finding, Findings};
-use crate::model::{Resources, Restart, UpdateConfig};
+use crate::model::{Blkio, DeviceRate, DeviceWeight, Resources, Restart, UpdateConfig};
 use crate::node::Node;
-use crate::schema::render;
 
 fn below<'a>(node: &'a Node, path: &[&str]) -> Option<&'a Node> {
     path.iter().try_fold(node, |node, key| node.get(key))
@@ -41,7 +40,28 @@ pub(super) fn resources(service: &Node) -> Resources {
         cpuset: service.text("cpuset"),
         oom_kill_disable: service.boolean("oom_kill_disable"),
         oom_score_adj: service.int("oom_score_adj").filter(nonzero),
-        blkio: service.get("blkio_config").map(render::plain),
+        blkio: service.get("blkio_config").map(blkio),
+    }
+}
+
+fn blkio(node: &Node) -> Blkio {
+    let weight = |node: &Node| node.unsigned("weight").unwrap_or_default();
+    let path = |node: &Node| node.text_or("path", "");
+    let rates = |key: &str| {
+        node.items(key)
+            .map(|node| DeviceRate { path: path(node), rate: node.bytes("rate").unwrap_or_default() })
+            .collect()
+    };
+    Blkio {
+        weight: weight(node),
+        weight_device: node
+            .items("weight_device")
+            .map(|node| DeviceWeight { path: path(node), weight: weight(node) })
+            .collect(),
+        read_bps: rates("device_read_bps"),
+        write_bps: rates("device_write_bps"),
+        read_iops: rates("device_read_iops"),
+        write_iops: rates("device_write_iops"),
     }
 }
 
@@ -91,9 +111,9 @@ fn wrong(node: &Node, expected: &str, findings: &mut Findings) {
     findings.error(Finding::new(&codes::WRONG_VALUE, node.at, message).help(format!("use {expected}")));
 }
 
-/// `deploy.update_config`.
-pub(super) fn update_config(service: &Node) -> Option<UpdateConfig> {
-    let config = below(service, &["deploy", "update_config"])?;
+/// `deploy.update_config` or `deploy.rollback_config`, which have the same keys.
+pub(super) fn update_config(service: &Node, key: &str) -> Option<UpdateConfig> {
+    let config = below(service, &["deploy", key])?;
     Some(UpdateConfig {
         parallelism: config.unsigned("parallelism"),
         delay: config.duration("delay"),

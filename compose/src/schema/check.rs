@@ -2,6 +2,8 @@
 //!
 //! Text that stands for a boolean or a number becomes one on the way, so that later stages see one type per key.
 
+use std::collections::HashSet;
+
 use super::{Object, Shape};
 use crate::canonical::{units, words};
 use crate::codes;
@@ -74,6 +76,19 @@ impl Checker<'_> {
         }
     }
 
+    /// Items of which none may stand there twice.
+    fn set(&mut self, items: &mut [Node], shape: &Shape) {
+        self.items(items, shape);
+        let mut known = HashSet::new();
+        for item in items {
+            let Some(text) = item.scalar_text() else { continue };
+            if !known.insert((item.as_str().is_some(), text)) {
+                let problem = format!("`{}` stands in the list twice", item.shown());
+                self.bad(item.at, &problem, "remove one of them");
+            }
+        }
+    }
+
     fn check(&mut self, node: &mut Node, shape: &Shape) {
         if node.mark == Mark::Broken {
             return;
@@ -86,18 +101,19 @@ impl Checker<'_> {
                 _ => self.wrong(node, &format!("one of {}", words.join(", "))),
             },
             Shape::Scalar => match node.value {
-                Value::Str(_) | Value::Int(_) | Value::Float(_) | Value::Null => {}
-                _ => self.wrong(node, "text or a number"),
+                Value::Str(_) | Value::Int(_) => {}
+                _ => self.wrong(node, "text or a whole number"),
             },
             Shape::Bool => self.boolean(node),
-            Shape::Int => self.integer(node),
+            Shape::Int => self.integer(node, i64::MIN, i64::MAX, true),
+            Shape::Natural => self.integer(node, 0, i64::MAX, true),
+            Shape::Whole(least, most) => self.integer(node, *least, *most, false),
             Shape::Float => self.float(node),
             Shape::Bytes => match &node.value {
-                Value::Int(_) | Value::Float(_) => {}
-                Value::Str(text) if units::bytes(text).is_some() => {}
-                Value::Str(_) => {
+                Value::Str(text) if units::bytes(text).is_none() => {
                     self.bad(node.at, "not a size", "write bytes, or a number with b, k, m or g: `512m`")
                 }
+                _ if values::bytes(node).is_some() => {}
                 _ => self.wrong(node, "a size, such as `512m`"),
             },
             Shape::BytesText => match &node.value {
@@ -133,27 +149,49 @@ impl Checker<'_> {
                 Value::List(items) => self.items(items, &Shape::Text),
                 _ => self.wrong(node, "text or a list of text"),
             },
+            Shape::TextOrSet => match &mut node.value {
+                Value::Str(_) => {}
+                Value::List(items) => self.set(items, &Shape::Text),
+                _ => self.wrong(node, "text or a list of text"),
+            },
             Shape::Texts => match &mut node.value {
                 Value::List(items) => self.items(items, &Shape::Text),
                 _ => self.wrong(node, "a list of text"),
             },
+            Shape::Set => match &mut node.value {
+                Value::List(items) => self.set(items, &Shape::Text),
+                _ => self.wrong(node, "a list of text"),
+            },
             Shape::Scalars => match &mut node.value {
-                Value::List(items) => self.items(items, &Shape::Scalar),
+                Value::List(items) => self.set(items, &Shape::Scalar),
                 _ => self.wrong(node, "a list"),
             },
             Shape::Pairs(_) => match &mut node.value {
-                Value::List(items) => self.items(items, &Shape::Text),
-                Value::Map(_) => self.scalars_by_key(node, true),
+                Value::List(items) => {
+                    self.set(items, &Shape::Text);
+                    let nameless = |item: &&mut Node| {
+                        item.as_str().is_some_and(|item| item.is_empty() || item.starts_with('='))
+                    };
+                    if let Some(item) = items.iter_mut().find(nameless) {
+                        self.bad(item.at, "the key is empty", "give it a name");
+                    }
+                }
+                Value::Map(map) => {
+                    if let Some(entry) = map.get("") {
+                        self.bad(entry.key, "the key is empty", "give it a name");
+                    }
+                    self.scalars_by_key(node, true, true);
+                }
                 _ => self.wrong(node, "a mapping, or a list of `KEY=value`"),
             },
-            Shape::Options => match &node.value {
-                Value::Map(_) => self.scalars_by_key(node, false),
+            Shape::Options(nothing) => match &node.value {
+                Value::Map(_) => self.scalars_by_key(node, false, *nothing),
                 _ => self.wrong(node, "a mapping"),
             },
             Shape::TextMap => self.named(node, &Shape::Text),
             Shape::Hosts => match &mut node.value {
                 Value::List(items) => {
-                    self.items(items, &Shape::Text);
+                    self.set(items, &Shape::Text);
                     items.iter().for_each(|item| self.host(item));
                 }
                 Value::Map(_) => self.named(node, &Shape::TextOrTexts),
@@ -161,7 +199,7 @@ impl Checker<'_> {
             },
             Shape::Ulimit => match node.value {
                 Value::Map(_) => self.object(node, &ULIMIT),
-                _ => self.integer(node),
+                _ => self.integer(node, i64::MIN, i64::MAX, false),
             },
             Shape::Count => match &node.value {
                 Value::Int(_) => {}
@@ -178,11 +216,20 @@ impl Checker<'_> {
             },
             Shape::Named(inner) => self.named(node, inner),
             Shape::Object(object) => self.object(node, object),
+            Shape::NotText(inner) => match node.value {
+                Value::Str(_) => self.wrong(node, "written without quotes, and not as a variable"),
+                _ => self.check(node, inner),
+            },
             Shape::Short(long) => {
                 if node.as_str().is_none() {
                     self.check(node, long);
                 }
             }
+            Shape::AllOr(long) => match node.as_str() {
+                Some("all") => {}
+                Some(_) => self.wrong(node, "`all` or a list"),
+                None => self.check(node, long),
+            },
             Shape::ShortNumber(long) => {
                 if !matches!(node.value, Value::Str(_) | Value::Int(_)) {
                     self.check(node, long);
@@ -194,7 +241,7 @@ impl Checker<'_> {
                 _ => self.wrong(node, "text or a list"),
             },
             Shape::NamesOr(inner) => match &mut node.value {
-                Value::List(items) => self.items(items, &Shape::Text),
+                Value::List(items) => self.set(items, &Shape::Text),
                 Value::Map(_) => self.named(node, inner),
                 _ => self.wrong(node, "a list of names, or a mapping"),
             },
@@ -204,8 +251,8 @@ impl Checker<'_> {
                 }
             }
             Shape::Ssh => match &mut node.value {
-                Value::List(items) => self.items(items, &Shape::Text),
-                Value::Map(_) => self.scalars_by_key(node, false),
+                Value::List(items) => self.set(items, &Shape::Text),
+                Value::Map(_) => self.scalars_by_key(node, false, true),
                 _ => self.wrong(node, "a list, or a mapping"),
             },
         }
@@ -241,16 +288,24 @@ impl Checker<'_> {
         }
     }
 
-    fn integer(&mut self, node: &mut Node) {
+    /// A whole number within bounds; `cut` allows a fraction and cuts it off.
+    fn integer(&mut self, node: &mut Node, least: i64, most: i64, cut: bool) {
         let value = match &node.value {
-            Value::Int(value) => Some(*value),
-            Value::Float(value) if value.abs() < 9e15 => Some(value.trunc() as i128),
-            Value::Str(text) => text.parse::<i64>().ok().map(i128::from),
+            Value::Int(value) => i64::try_from(*value).ok(),
+            Value::Float(value) if value.abs() < 9e15 && (cut || value.fract() == 0.0) => Some(*value as i64),
+            Value::Str(text) => text.parse::<i64>().ok(),
             _ => None,
         };
         match value {
-            Some(value) if i64::try_from(value).is_ok() => node.value = Value::Int(value),
-            _ => self.wrong(node, "a whole number"),
+            Some(value) if (least..=most).contains(&value) => node.value = Value::Int(value.into()),
+            _ => {
+                let expected = match (least, most) {
+                    (i64::MIN, _) => "a whole number".to_owned(),
+                    (least, i64::MAX) => format!("a whole number from {least} on"),
+                    (least, most) => format!("a whole number from {least} to {most}"),
+                };
+                self.wrong(node, &expected);
+            }
         }
     }
 
@@ -284,12 +339,13 @@ impl Checker<'_> {
         }
     }
 
-    /// Values of `environment`, `labels`, options: text, numbers, nothing, and where allowed booleans.
-    fn scalars_by_key(&mut self, node: &Node, booleans: bool) {
+    /// Values of `environment`, `labels`, options: text, numbers, and where allowed booleans and nothing.
+    fn scalars_by_key(&mut self, node: &Node, booleans: bool, nothing: bool) {
         let Some(map) = node.as_map() else { return };
         for (key, entry) in map {
             let fine = match &entry.node.value {
-                Value::Null | Value::Str(_) | Value::Int(_) | Value::Time(_) => true,
+                Value::Null => nothing,
+                Value::Str(_) | Value::Int(_) | Value::Time(_) => true,
                 Value::Float(value) => value.is_finite(),
                 Value::Bool(_) => booleans,
                 Value::List(_) | Value::Map(_) => false,
@@ -331,8 +387,10 @@ impl Checker<'_> {
     }
 }
 
+/// A soft and a hard limit.
 static ULIMIT: Object = Object {
     required: &["hard", "soft"],
-    ..super::object("a limit", &[super::f("hard", Shape::Int), super::f("soft", Shape::Int)])
+    ..super::object("a limit", &[super::f("hard", super::WHOLE), super::f("soft", super::WHOLE)])
 };
+/// The old form of `external`.
 static EXTERNAL: Object = super::object("`external`", &[super::f("name", Shape::Text)]);

@@ -23,12 +23,16 @@ pub(crate) enum Shape {
     Text,
     /// One of some words.
     Word(&'static [&'static str]),
-    /// Text or number, canonically text.
+    /// Text or a whole number, canonically text.
     Scalar,
     /// `true`, `false`, or text that says so.
     Bool,
-    /// A whole number, or text that is one.
+    /// A number, or text that is a whole one; a fraction is cut off.
     Int,
+    /// The same, not below zero.
+    Natural,
+    /// A whole number within bounds, both included, or text that is one.
+    Whole(i64, i64),
     /// A number, or text that is one; printed with single precision, as Docker Compose keeps it.
     Float,
     /// A size: bytes, or text with a unit. Canonically bytes, as text.
@@ -43,14 +47,18 @@ pub(crate) enum Shape {
     Test,
     /// A list of texts.
     Texts,
+    /// A list of texts, none of them twice.
+    Set,
     /// One text, or a list.
     TextOrTexts,
-    /// A list of texts and numbers, canonically texts.
+    /// One text, or a list with none of them twice.
+    TextOrSet,
+    /// A list of texts and whole numbers, none of them twice, canonically texts.
     Scalars,
     /// `KEY: value` or a list of `KEY=value`. The flag: a key without a value stays without one.
     Pairs(bool),
-    /// A mapping of texts and numbers, canonically texts.
-    Options,
+    /// A mapping of texts and numbers, canonically texts. The flag: a key may be without a value.
+    Options(bool),
     /// A mapping of texts.
     TextMap,
     /// `host: address`, or a list of `host=address` or `host:address`.
@@ -67,13 +75,17 @@ pub(crate) enum Shape {
     Named(&'static Shape),
     /// A mapping with known keys.
     Object(&'static Object),
+    /// The shape, where text that stands for it will not do.
+    NotText(&'static Shape),
     /// Text that stands for the long form, or the long form.
     Short(&'static Shape),
+    /// The word `all`, or the shape.
+    AllOr(&'static Shape),
     /// A number or text that stands for the long form, or the long form: ports.
     ShortNumber(&'static Shape),
     /// One short or long form, or a list of them: `env_file`.
     OneOrMore(&'static Shape),
-    /// A list of names, or a mapping by name.
+    /// A list of names, none of them twice, or a mapping by name.
     NamesOr(&'static Shape),
     /// Nothing, or the shape.
     OrNull(&'static Shape),
@@ -138,6 +150,16 @@ const fn printed(key: &'static str, shape: Shape, printed: Printed) -> Field {
 const fn object(what: &'static str, fields: &'static [Field]) -> Object {
     Object { what, fields, required: &[], extensions: true, capitals: false }
 }
+
+/// All keys that a service may have, extensions aside, in the order of the alphabet.
+pub fn service_keys() -> impl Iterator<Item = &'static str> {
+    service::SERVICE_OBJECT.fields.iter().map(|field| field.key)
+}
+
+/// A whole number that is not below zero.
+const COUNT: Shape = Shape::Whole(0, i64::MAX);
+/// Any whole number.
+const WHOLE: Shape = Shape::Whole(i64::MIN, i64::MAX);
 
 impl Object {
     /// The field of a key.

@@ -115,7 +115,7 @@ fn shaped(node: &Node, shape: &Shape) -> Option<J> {
     Some(match shape {
         Shape::Any => plain(node),
         Shape::Text | Shape::Word(_) | Shape::Scalar => text(node),
-        Shape::Bool | Shape::Int => plain(node),
+        Shape::Bool | Shape::Int | Shape::Natural | Shape::Whole(..) => plain(node),
         Shape::Float => match node.value {
             Value::Float(value) => single(value),
             _ => plain(node),
@@ -132,8 +132,8 @@ fn shaped(node: &Node, shape: &Shape) -> Option<J> {
             Some(line) => json!(["CMD-SHELL", line]),
             None => list(node, |item| Some(text(item))),
         },
-        Shape::Texts | Shape::Scalars => list(node, |item| Some(text(item))),
-        Shape::TextOrTexts => match node.as_str() {
+        Shape::Texts | Shape::Set | Shape::Scalars => list(node, |item| Some(text(item))),
+        Shape::TextOrTexts | Shape::TextOrSet => match node.as_str() {
             Some(one) => json!([one]),
             None => list(node, |item| Some(text(item))),
         },
@@ -144,7 +144,7 @@ fn shaped(node: &Node, shape: &Shape) -> Option<J> {
             };
             J::Object(values::pairs(node).into_iter().map(|(key, inner)| (key, value(inner))).collect())
         }
-        Shape::Options | Shape::TextMap => mapping(node, text),
+        Shape::Options(_) | Shape::TextMap => mapping(node, text),
         Shape::Hosts => {
             let hosts = values::hosts(node);
             let mut lines: Vec<String> = hosts
@@ -164,6 +164,8 @@ fn shaped(node: &Node, shape: &Shape) -> Option<J> {
                     both.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
                 )
             }
+            // Docker Compose keeps no limit of zero apart from no limit.
+            None if node.value == Value::Int(0) => json!({}),
             None => plain(node),
         },
         Shape::Count => match node.as_str() {
@@ -176,7 +178,13 @@ fn shaped(node: &Node, shape: &Shape) -> Option<J> {
             mapping(node, |one| shaped(one, inner).unwrap_or(J::Null))
         }
         Shape::Object(fields) => object(node, fields),
-        Shape::Short(long) | Shape::ShortNumber(long) | Shape::OneOrMore(long) => return shaped(node, long),
+        Shape::NotText(inner)
+        | Shape::Short(inner)
+        | Shape::ShortNumber(inner)
+        | Shape::AllOr(inner)
+        | Shape::OneOrMore(inner) => {
+            return shaped(node, inner);
+        }
         Shape::OrNull(inner) => match node.value {
             Value::Null => J::Null,
             _ => return shaped(node, inner),

@@ -1,25 +1,25 @@
 //! The keys of a service.
 
-use super::{Field, Object, Printed, Shape, f, given, object, printed};
+use super::{COUNT, Field, Object, Printed, Shape, WHOLE, f, given, object, printed};
 
 pub(super) static SERVICE: Shape = Shape::Object(&SERVICE_OBJECT);
 
-static SERVICE_OBJECT: Object = object(
+pub(super) static SERVICE_OBJECT: Object = object(
     "a service",
     &[
         f("annotations", Shape::Pairs(false)),
         given("attach", Shape::Bool),
         f("blkio_config", Shape::Object(&BLKIO)),
         f("build", Shape::Short(&BUILD)),
-        f("cap_add", Shape::Texts),
-        f("cap_drop", Shape::Texts),
+        f("cap_add", Shape::Set),
+        f("cap_drop", Shape::Set),
         f("cgroup", Shape::Word(&["host", "private"])),
         f("cgroup_parent", Shape::Text),
         printed("command", Shape::Command, Printed::OrNull),
         f("configs", FILE_MOUNTS),
         f("container_name", Shape::Text),
-        f("cpu_count", Shape::Int),
-        f("cpu_percent", Shape::Float),
+        f("cpu_count", COUNT),
+        f("cpu_percent", Shape::Whole(0, 100)),
         f("cpu_period", Shape::Int),
         f("cpu_quota", Shape::Int),
         f("cpu_rt_period", Shape::Int),
@@ -31,20 +31,20 @@ static SERVICE_OBJECT: Object = object(
         f("depends_on", Shape::NamesOr(&DEPENDENCY)),
         f("deploy", Shape::OrNull(&DEPLOY)),
         f("develop", Shape::OrNull(&DEVELOP)),
-        f("device_cgroup_rules", Shape::Texts),
+        f("device_cgroup_rules", Shape::Set),
         f("devices", Shape::List(&DEVICE)),
-        f("dns", Shape::TextOrTexts),
-        f("dns_opt", Shape::Texts),
-        f("dns_search", Shape::TextOrTexts),
+        f("dns", Shape::TextOrSet),
+        f("dns_opt", Shape::Set),
+        f("dns_search", Shape::TextOrSet),
         f("domainname", Shape::Text),
         printed("entrypoint", Shape::Command, Printed::OrNull),
         printed("env_file", Shape::OneOrMore(&ENV_FILE), Printed::Never),
         f("environment", Shape::Pairs(true)),
         f("expose", Shape::Scalars),
         printed("extends", EXTENDS, Printed::Never),
-        f("external_links", Shape::Texts),
+        f("external_links", Shape::Set),
         f("extra_hosts", Shape::Hosts),
-        f("gpus", Shape::Short(&GPUS)),
+        f("gpus", Shape::AllOr(&GPUS)),
         f("group_add", Shape::Scalars),
         f("healthcheck", Shape::Object(&HEALTHCHECK)),
         f("hostname", Shape::Text),
@@ -54,7 +54,7 @@ static SERVICE_OBJECT: Object = object(
         f("isolation", Shape::Text),
         printed("label_file", Shape::TextOrTexts, Printed::Never),
         f("labels", Shape::Pairs(false)),
-        f("links", Shape::Texts),
+        f("links", Shape::Set),
         f("logging", Shape::Object(&LOGGING)),
         f("mac_address", Shape::Text),
         f("mem_limit", Shape::Bytes),
@@ -65,7 +65,7 @@ static SERVICE_OBJECT: Object = object(
         f("network_mode", Shape::Text),
         f("networks", Shape::NamesOr(&ATTACHMENT)),
         f("oom_kill_disable", Shape::Bool),
-        f("oom_score_adj", Shape::Int),
+        f("oom_score_adj", Shape::Whole(-1000, 1000)),
         f("pid", Shape::OrNull(&Shape::Text)),
         f("pids_limit", Shape::Int),
         f("platform", Shape::Text),
@@ -74,23 +74,23 @@ static SERVICE_OBJECT: Object = object(
         f("pre_start", Shape::List(&PRE_START)),
         f("pre_stop", Shape::List(&HOOK)),
         f("privileged", Shape::Bool),
-        f("profiles", Shape::Texts),
+        f("profiles", Shape::Set),
         f("provider", Shape::Object(&PROVIDER)),
         f("pull_policy", Shape::Text),
         f("pull_refresh_after", Shape::Text),
         f("read_only", Shape::Bool),
         f("restart", Shape::Text),
         f("runtime", Shape::Text),
-        given("scale", Shape::Int),
+        given("scale", WHOLE),
         f("secrets", FILE_MOUNTS),
-        f("security_opt", Shape::Texts),
+        f("security_opt", Shape::Set),
         f("shm_size", Shape::Bytes),
         f("stdin_open", Shape::Bool),
         given("stop_grace_period", Shape::Duration),
         f("stop_signal", Shape::Text),
-        f("storage_opt", Shape::Options),
+        f("storage_opt", Shape::Options(true)),
         f("sysctls", Shape::Pairs(false)),
-        f("tmpfs", Shape::TextOrTexts),
+        f("tmpfs", Shape::TextOrSet),
         f("tty", Shape::Bool),
         f("ulimits", Shape::Named(&Shape::Ulimit)),
         f("use_api_socket", Shape::Bool),
@@ -98,7 +98,7 @@ static SERVICE_OBJECT: Object = object(
         f("userns_mode", Shape::Text),
         f("uts", Shape::Text),
         f("volumes", Shape::List(&MOUNT)),
-        f("volumes_from", Shape::Texts),
+        f("volumes_from", Shape::Set),
         f("working_dir", Shape::Text),
     ],
 );
@@ -119,7 +119,7 @@ static BUILD: Shape = Shape::Object(&object(
         f("labels", Shape::Pairs(false)),
         f("network", Shape::Text),
         f("no_cache", Shape::Bool),
-        f("no_cache_filter", Shape::TextOrTexts),
+        f("no_cache_filter", Shape::TextOrSet),
         f("platforms", Shape::Texts),
         f("privileged", Shape::Bool),
         f("provenance", Shape::Any),
@@ -143,7 +143,7 @@ static BLKIO: Object = Object {
             f("device_read_iops", Shape::List(&BLKIO_RATE)),
             f("device_write_bps", Shape::List(&BLKIO_RATE)),
             f("device_write_iops", Shape::List(&BLKIO_RATE)),
-            f("weight", Shape::Int),
+            f("weight", COUNT),
             f("weight_device", Shape::List(&BLKIO_WEIGHT)),
         ],
     )
@@ -156,7 +156,7 @@ static BLKIO_RATE: Shape = Shape::Object(&Object {
 static BLKIO_WEIGHT: Shape = Shape::Object(&Object {
     capitals: true,
     extensions: false,
-    ..object("a block device weight", &[given("path", Shape::Text), given("weight", Shape::Int)])
+    ..object("a block device weight", &[given("path", Shape::Text), given("weight", COUNT)])
 });
 
 static CREDENTIAL_SPEC: Object = object(
@@ -173,7 +173,7 @@ static DEPENDENCY: Shape = Shape::Object(&Object {
                 "condition",
                 Shape::Word(&["service_completed_successfully", "service_healthy", "service_started"]),
             ),
-            given("required", Shape::Bool),
+            given("required", Shape::NotText(&Shape::Bool)),
             f("restart", Shape::Bool),
         ],
     )
@@ -186,7 +186,7 @@ static DEPLOY: Shape = Shape::Object(&object(
         f("labels", Shape::Pairs(false)),
         f("mode", Shape::Text),
         printed("placement", Shape::Object(&PLACEMENT), Printed::OrEmpty),
-        given("replicas", Shape::Int),
+        given("replicas", WHOLE),
         printed("resources", Shape::Object(&RESOURCES), Printed::OrEmpty),
         f("restart_policy", Shape::Object(&RESTART_POLICY)),
         f("rollback_config", Shape::Object(&UPDATE_CONFIG)),
@@ -197,7 +197,7 @@ static PLACEMENT: Object = object(
     "`placement`",
     &[
         f("constraints", Shape::Texts),
-        f("max_replicas_per_node", Shape::Int),
+        f("max_replicas_per_node", COUNT),
         f("preferences", Shape::List(&PREFERENCE)),
     ],
 );
@@ -209,7 +209,7 @@ static RESOURCES: Object = object(
             "limits",
             Shape::Object(&object(
                 "`limits`",
-                &[f("cpus", Shape::Float), f("memory", Shape::BytesText), f("pids", Shape::Int)],
+                &[f("cpus", Shape::Float), f("memory", Shape::BytesText), f("pids", WHOLE)],
             )),
         ),
         f(
@@ -241,7 +241,7 @@ static RESTART_POLICY: Object = object(
     &[
         f("condition", Shape::Text),
         given("delay", Shape::Duration),
-        given("max_attempts", Shape::Int),
+        given("max_attempts", COUNT),
         given("window", Shape::Duration),
     ],
 );
@@ -253,7 +253,7 @@ static UPDATE_CONFIG: Object = object(
         f("max_failure_ratio", Shape::Float),
         f("monitor", Shape::Duration),
         f("order", Shape::Word(&["start-first", "stop-first"])),
-        given("parallelism", Shape::Int),
+        given("parallelism", COUNT),
     ],
 );
 
@@ -265,8 +265,8 @@ static WATCH: Shape = Shape::Object(&Object {
         &[
             given("action", Shape::Word(&["rebuild", "restart", "sync", "sync+exec", "sync+restart"])),
             printed("exec", Shape::Object(&HOOK_OBJECT), Printed::OrEmpty),
-            f("ignore", Shape::TextOrTexts),
-            f("include", Shape::TextOrTexts),
+            f("ignore", Shape::TextOrSet),
+            f("include", Shape::TextOrSet),
             f("initial_sync", Shape::Bool),
             given("path", Shape::Text),
             f("target", Shape::Text),
@@ -275,13 +275,13 @@ static WATCH: Shape = Shape::Object(&Object {
 });
 
 static DEVICE: Shape = Shape::Short(&Shape::Object(&Object {
-    required: &["source"],
+    required: &["source", "target"],
     ..object("a device", &[f("permissions", Shape::Text), f("source", Shape::Text), f("target", Shape::Text)])
 }));
 static DEVICE_FIELDS: &[Field] = &[
-    f("capabilities", Shape::Texts),
+    f("capabilities", Shape::Set),
     f("count", Shape::Count),
-    f("device_ids", Shape::Texts),
+    f("device_ids", Shape::Set),
     f("driver", Shape::Text),
     f("options", Shape::Pairs(false)),
 ];
@@ -307,30 +307,33 @@ static EXTENDS_LONG: Shape = Shape::Object(&Object {
 });
 
 const FILE_MOUNTS: Shape = Shape::List(&FILE_MOUNT);
-static FILE_MOUNT: Shape = Shape::Short(&Shape::Object(&object(
-    "a config or secret",
-    &[
-        f("gid", Shape::Text),
-        given("mode", Shape::Int),
-        f("source", Shape::Text),
-        f("target", Shape::Text),
-        f("uid", Shape::Text),
-    ],
-)));
+static FILE_MOUNT: Shape = Shape::Short(&Shape::Object(&Object {
+    required: &["source"],
+    ..object(
+        "a config or secret",
+        &[
+            f("gid", Shape::Text),
+            given("mode", Shape::Natural),
+            f("source", Shape::Text),
+            f("target", Shape::Text),
+            f("uid", Shape::Text),
+        ],
+    )
+}));
 
 static HEALTHCHECK: Object = object(
     "a health check",
     &[
         f("disable", Shape::Bool),
         given("interval", Shape::Duration),
-        given("retries", Shape::Int),
+        given("retries", Shape::Natural),
         given("start_interval", Shape::Duration),
         given("start_period", Shape::Duration),
         f("test", Shape::Test),
         given("timeout", Shape::Duration),
     ],
 );
-static LOGGING: Object = object("`logging`", &[f("driver", Shape::Text), f("options", Shape::Options)]);
+static LOGGING: Object = object("`logging`", &[f("driver", Shape::Text), f("options", Shape::Options(true))]);
 
 static HOOK: Shape = Shape::Object(&HOOK_OBJECT);
 static HOOK_OBJECT: Object = object(
@@ -368,16 +371,16 @@ static PROVIDER: Object = Object {
 static ATTACHMENT: Shape = Shape::OrNull(&Shape::Object(&object(
     "a network attachment",
     &[
-        f("aliases", Shape::Texts),
-        f("driver_opts", Shape::Options),
+        f("aliases", Shape::Set),
+        f("driver_opts", Shape::Options(false)),
         // Docker Compose 2.26.1 reads and forgets it; the model keeps it.
-        printed("gw_priority", Shape::Int, Printed::Never),
+        printed("gw_priority", Shape::NotText(&Shape::Int), Printed::Never),
         f("interface_name", Shape::Text),
         f("ipv4_address", Shape::Text),
         f("ipv6_address", Shape::Text),
-        f("link_local_ips", Shape::Texts),
+        f("link_local_ips", Shape::Set),
         f("mac_address", Shape::Text),
-        f("priority", Shape::Int),
+        f("priority", Shape::NotText(&Shape::Int)),
     ],
 )));
 
@@ -392,13 +395,13 @@ static PORT: Shape = Shape::ShortNumber(&Shape::Object(&Object {
             f("name", Shape::Text),
             f("protocol", Shape::Text),
             f("published", Shape::Scalar),
-            f("target", Shape::Int),
+            f("target", COUNT),
         ],
     )
 }));
 
 static MOUNT: Shape = Shape::Short(&Shape::Object(&Object {
-    required: &["type"],
+    required: &["target", "type"],
     ..object(
         "a mount",
         &[
@@ -423,7 +426,7 @@ static MOUNT_BIND: Object = object(
         f("selinux", Shape::Word(&["Z", "z"])),
     ],
 );
-static MOUNT_TMPFS: Object = object("`tmpfs`", &[f("mode", Shape::Int), f("size", Shape::Bytes)]);
+static MOUNT_TMPFS: Object = object("`tmpfs`", &[f("mode", Shape::Natural), f("size", Shape::Bytes)]);
 static MOUNT_VOLUME: Object = object(
     "`volume`",
     &[f("labels", Shape::Pairs(false)), f("nocopy", Shape::Bool), f("subpath", Shape::Text)],

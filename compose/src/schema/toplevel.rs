@@ -25,11 +25,7 @@ static INCLUDE: Shape = Shape::Short(&Shape::Object(&Object {
     extensions: false,
     ..object(
         "`include`",
-        &[
-            f("env_file", Shape::TextOrTexts),
-            f("path", Shape::TextOrTexts),
-            f("project_directory", Shape::Text),
-        ],
+        &[f("env_file", Shape::TextOrSet), f("path", Shape::TextOrSet), f("project_directory", Shape::Text)],
     )
 }));
 
@@ -38,7 +34,7 @@ static NETWORK: Shape = Shape::OrNull(&Shape::Object(&object(
     &[
         f("attachable", Shape::Bool),
         f("driver", Shape::Text),
-        f("driver_opts", Shape::Options),
+        f("driver_opts", Shape::Options(false)),
         printed("enable_ipv4", Shape::Bool, Printed::Given),
         printed("enable_ipv6", Shape::Bool, Printed::Given),
         f("external", Shape::External),
@@ -73,7 +69,7 @@ static VOLUME: Shape = Shape::OrNull(&Shape::Object(&object(
     "a volume",
     &[
         f("driver", Shape::Text),
-        f("driver_opts", Shape::Options),
+        f("driver_opts", Shape::Options(false)),
         f("external", Shape::External),
         f("labels", Shape::Pairs(false)),
         f("name", Shape::Text),
@@ -84,7 +80,7 @@ static SECRET: Shape = Shape::Object(&object(
     "a secret",
     &[
         f("driver", Shape::Text),
-        f("driver_opts", Shape::Options),
+        f("driver_opts", Shape::Options(false)),
         f("environment", Shape::Text),
         f("external", Shape::External),
         f("file", Shape::Text),

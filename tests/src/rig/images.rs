@@ -5,8 +5,10 @@
 //! recipe is a new image under the same name. A lock file lets parallel test processes make each image once.
 
 mod debian;
+mod own;
 mod run;
 
+pub use own::ensure_requests;
 pub use run::RigError;
 
 use run::{Context, output, run};

@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod own_engine;
 pub mod process;
 pub mod programs;
+pub mod requests;
 pub mod scratch_disk;
 pub mod vendor;
 pub mod witness;

@@ -122,7 +122,7 @@ impl Rule {
 /// Every source file of the repository that is written by hand.
 pub(crate) fn read_all(root: &Path) -> Vec<Source> {
     let mut files = Vec::new();
-    for folder in ["compose", "bundles", "proto", "agent", "hub", "tests", "packaging"] {
+    for folder in ["compose", "bundles", "proto", "agent", "hub", "tests", "packaging", "fuzz"] {
         collect(root, &root.join(folder), &mut files);
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));

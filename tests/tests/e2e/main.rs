@@ -2,6 +2,8 @@
 //! by `kedge`, and what runs in the end is asked by HTTP.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
 
+mod adopt;
+mod attributes;
 mod bad_input;
 mod ceremonies;
 mod crash;
@@ -13,3 +15,4 @@ mod operating;
 mod own_engine;
 mod stack;
 mod three_tier;
+mod updates;

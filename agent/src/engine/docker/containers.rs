@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bollard::errors::Error as Cause;
-use bollard::models::ContainerUpdateBody;
+use bollard::exec::{StartExecOptions, StartExecResults};
+use bollard::models::{ContainerUpdateBody, ExecConfig};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::super::error::{Error, Kind, Result};
+use super::super::exec::{Exec, Finished, Tail};
 use super::super::spec::{ContainerSpec, Update};
 use super::super::types::{Container, Filter};
 use super::convert::{restart_policy, signed};
@@ -161,6 +163,31 @@ pub(super) async fn wait(client: &bollard::Docker, id: &str) -> Result<i64> {
         Some(Err(error)) => Err(convert(what(), &error)),
         None => Err(Error::new(Kind::Unreachable, what(), "the engine closed the connection")),
     }
+}
+
+pub(super) async fn exec(client: &bollard::Docker, id: &str, command: &Exec) -> Result<Finished> {
+    let what = || format!("run {} in container {id}", command.command.first().map_or("", String::as_str));
+    let options = ExecConfig {
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        cmd: Some(command.command.clone()),
+        env: Some(command.variables()),
+        user: command.user.clone(),
+        working_dir: command.working_dir.clone(),
+        privileged: Some(command.privileged),
+        ..ExecConfig::default()
+    };
+    let exec = client.create_exec(id, options).await.context(what)?.id;
+    let mut tail = Tail::default();
+    if let StartExecResults::Attached { mut output, .. } =
+        client.start_exec(&exec, None::<StartExecOptions>).await.context(what)?
+    {
+        while let Some(chunk) = output.next().await {
+            tail.take(&chunk.context(what)?.into_bytes());
+        }
+    }
+    let code = client.inspect_exec(&exec).await.context(what)?.exit_code.unwrap_or(-1);
+    Ok(Finished { code, output: tail.into_lines() })
 }
 
 pub(super) async fn put_archive(client: &bollard::Docker, id: &str, folder: &str, tar: Bytes) -> Result<()> {

@@ -6,12 +6,16 @@ use bollard::models::{
     ContainerCreateBody, DeviceMapping, DeviceRequest, EndpointIpamConfig, EndpointSettings, HostConfig,
     HostConfigCgroupnsModeEnum, HostConfigIsolationEnum, HostConfigLogConfig, Mount as DockerMount,
     MountBindOptions, MountBindOptionsPropagationEnum, MountImageOptions, MountTmpfsOptions, MountType,
-    MountVolumeOptions, NetworkingConfig, PortBinding, PortMap, ResourcesUlimits,
+    MountVolumeOptions, NetworkingConfig, PortBinding, PortMap, ResourcesBlkioWeightDevice, ResourcesUlimits,
+    ThrottleDevice,
 };
-use kedge_compose::model::{Attachment, Mount, MountKind, Port};
+use kedge_compose::model::{Attachment, DeviceRate, Mount, MountKind, Port};
 
 use super::super::spec::ContainerSpec;
 use super::convert::{health_config, restart_policy, signed, some, unordered};
+
+/// Option of a network driver: the interface's name in the container.
+const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
 
 /// Networks of a spec, the one that gives the default route first: higher priority, then name.
 pub(super) fn ranked(spec: &ContainerSpec) -> Vec<(&String, &Attachment)> {
@@ -68,6 +72,7 @@ pub(super) fn body(spec: &ContainerSpec, at_once: &[(&String, &Attachment)]) -> 
 
 fn host_config(spec: &ContainerSpec, network: Option<&str>) -> HostConfig {
     let resources = &spec.resources;
+    let blkio = resources.blkio.as_ref().map(Blkio::of).unwrap_or_default();
     let (binds, mounts): (Vec<&Mount>, Vec<&Mount>) = spec.mounts.iter().partition(|mount| is_bind(mount));
     HostConfig {
         network_mode: spec.network_mode.clone().or_else(|| network.map(str::to_owned)),
@@ -95,6 +100,12 @@ fn host_config(spec: &ContainerSpec, network: Option<&str>) -> HostConfig {
         cpu_count: resources.cpu_count,
         cpu_percent: resources.cpu_percent,
         cpuset_cpus: resources.cpuset.clone(),
+        blkio_weight: blkio.weight,
+        blkio_weight_device: blkio.weight_device,
+        blkio_device_read_bps: blkio.read_bps,
+        blkio_device_write_bps: blkio.write_bps,
+        blkio_device_read_iops: blkio.read_iops,
+        blkio_device_write_iops: blkio.write_iops,
         oom_kill_disable: resources.oom_kill_disable,
         oom_score_adj: resources.oom_score_adj,
         init: spec.init,
@@ -165,11 +176,48 @@ fn host_config(spec: &ContainerSpec, network: Option<&str>) -> HostConfig {
     }
 }
 
+/// `blkio_config` for Docker.
+#[derive(Default)]
+struct Blkio {
+    weight: Option<u16>,
+    weight_device: Option<Vec<ResourcesBlkioWeightDevice>>,
+    read_bps: Option<Vec<ThrottleDevice>>,
+    write_bps: Option<Vec<ThrottleDevice>>,
+    read_iops: Option<Vec<ThrottleDevice>>,
+    write_iops: Option<Vec<ThrottleDevice>>,
+}
+
+impl Blkio {
+    fn of(model: &kedge_compose::model::Blkio) -> Self {
+        let rates = |rates: &[DeviceRate]| {
+            let rates =
+                rates.iter().map(|one| ThrottleDevice { path: Some(one.path.clone()), rate: Some(one.rate) });
+            some(&rates.collect::<Vec<_>>())
+        };
+        let weights = model.weight_device.iter().map(|one| ResourcesBlkioWeightDevice {
+            path: Some(one.path.clone()),
+            weight: Some(usize::from(one.weight)),
+        });
+        Self {
+            weight: (model.weight > 0).then_some(model.weight),
+            weight_device: some(&weights.collect::<Vec<_>>()),
+            read_bps: rates(&model.read_bps),
+            write_bps: rates(&model.write_bps),
+            read_iops: rates(&model.read_iops),
+            write_iops: rates(&model.write_iops),
+        }
+    }
+}
+
 /// An attachment for Docker.
 pub(super) fn endpoint(attachment: &Attachment, links: &[String]) -> EndpointSettings {
     let fixed = attachment.ipv4_address.is_some()
         || attachment.ipv6_address.is_some()
         || !attachment.link_local_ips.is_empty();
+    let mut driver_opts = attachment.driver_opts.clone();
+    if let Some(name) = &attachment.interface_name {
+        driver_opts.insert(INTERFACE_NAME.to_owned(), name.clone());
+    }
     EndpointSettings {
         aliases: some(&attachment.aliases.iter().cloned().collect::<Vec<_>>()),
         links: some(links),
@@ -179,7 +227,7 @@ pub(super) fn endpoint(attachment: &Attachment, links: &[String]) -> EndpointSet
             link_local_ips: some(&attachment.link_local_ips),
         }),
         mac_address: attachment.mac_address.clone(),
-        driver_opts: unordered(&attachment.driver_opts),
+        driver_opts: unordered(&driver_opts),
         gw_priority: (attachment.gw_priority != 0).then_some(attachment.gw_priority),
         ..EndpointSettings::default()
     }

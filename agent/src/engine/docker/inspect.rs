@@ -6,9 +6,12 @@ use std::time::Duration;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
     EndpointSettings, HealthStatusEnum, HostConfig, Mount as DockerMount, MountPoint as DockerMountPoint,
-    MountType, PortMap,
+    MountType, PortMap, ThrottleDevice,
 };
-use kedge_compose::model::{Device, DeviceRequest, Logging, Mount, MountKind, Port, Resources, Ulimit};
+use kedge_compose::model::{
+    Blkio, Device, DeviceRate, DeviceRequest, DeviceWeight, Logging, Mount, MountKind, Port, Resources,
+    Ulimit,
+};
 
 use super::super::spec::{ContainerSpec, Environment};
 use super::super::types::{Container, Detail, Endpoint, Health, MountPoint, PortInUse, State};
@@ -158,6 +161,30 @@ fn host_side(host: HostConfig) -> ContainerSpec {
             Ulimit { soft: limit.soft.unwrap_or_default(), hard: limit.hard.unwrap_or_default() },
         )
     };
+    let rates = |list: Option<Vec<ThrottleDevice>>| {
+        let one = |device: ThrottleDevice| DeviceRate {
+            path: device.path.unwrap_or_default(),
+            rate: device.rate.unwrap_or_default(),
+        };
+        list.unwrap_or_default().into_iter().map(one).collect()
+    };
+    let blkio = Blkio {
+        weight: host.blkio_weight.unwrap_or_default(),
+        weight_device: host
+            .blkio_weight_device
+            .unwrap_or_default()
+            .into_iter()
+            .map(|device| DeviceWeight {
+                path: device.path.unwrap_or_default(),
+                weight: device.weight.and_then(|weight| u16::try_from(weight).ok()).unwrap_or_default(),
+            })
+            .collect(),
+        read_bps: rates(host.blkio_device_read_bps),
+        write_bps: rates(host.blkio_device_write_bps),
+        read_iops: rates(host.blkio_device_read_iops),
+        write_iops: rates(host.blkio_device_write_iops),
+    };
+    let blkio = (blkio != Blkio::default()).then_some(blkio);
     ContainerSpec {
         init: host.init,
         annotations: ordered(host.annotations),
@@ -194,7 +221,7 @@ fn host_side(host: HostConfig) -> ContainerSpec {
             cpuset: text(host.cpuset_cpus),
             oom_kill_disable: host.oom_kill_disable,
             oom_score_adj: number(host.oom_score_adj),
-            blkio: None,
+            blkio,
         },
         ports: published(host.port_bindings.as_ref()),
         mounts: host.mounts.unwrap_or_default().into_iter().map(asked_mount).collect(),

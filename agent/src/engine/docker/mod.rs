@@ -24,6 +24,7 @@ use futures_util::stream::BoxStream;
 use kedge_compose::model::Attachment;
 
 use super::error::{Error, Kind, Result};
+use super::exec::{Exec, Finished};
 use super::spec::{ContainerSpec, NetworkSpec, Update, VolumeSpec};
 use super::types::{
     Container, EngineEvent, EngineInfo, Filter, Image, ImageStore, Loaded, LogLine, LogQuery, Network, Volume,
@@ -176,6 +177,10 @@ impl Engine for Docker {
         Ok(streams::logs(&self.client().await?, id, query))
     }
 
+    async fn exec(&self, id: &str, command: &Exec) -> Result<Finished> {
+        containers::exec(&self.patient().await?, id, command).await
+    }
+
     async fn put_archive(&self, id: &str, folder: &str, tar: Bytes) -> Result<()> {
         containers::put_archive(&self.client().await?, id, folder, tar).await
     }
@@ -258,6 +263,12 @@ fn engine_info(info: SystemInfo, api: String) -> EngineInfo {
         cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
         os: info.operating_system.unwrap_or_default(),
         platform: format!("{}/{architecture}", info.os_type.unwrap_or_default()),
+        runtimes: {
+            let mut runtimes: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
+            runtimes.sort();
+            runtimes
+        },
+        log_drivers: info.plugins.and_then(|plugins| plugins.log).unwrap_or_default(),
         cpus: number(info.ncpu),
         memory: number(info.mem_total),
         security: info.security_options.unwrap_or_default(),

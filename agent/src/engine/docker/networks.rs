@@ -10,7 +10,7 @@ use bollard::query_parameters::{
 use kedge_compose::model::Attachment;
 
 use super::super::error::{Kind, Result};
-use super::super::spec::{NetworkSpec, VolumeSpec};
+use super::super::spec::{LABEL_RANGE, NetworkSpec, VolumeSpec};
 use super::super::types::{Filter, Network, Volume};
 use super::containers::forgive;
 use super::convert::{ordered, unordered};
@@ -51,8 +51,13 @@ pub(super) async fn create(client: &bollard::Docker, spec: &NetworkSpec) -> Resu
             auxiliary_addresses: unordered(&pool.aux_addresses),
         })
         .collect();
+    let by_engine = pools.is_empty() && is_plain_bridge(spec);
     let any_ipam = !pools.is_empty() || spec.ipam_driver.is_some() || !spec.ipam_options.is_empty();
-    let request = NetworkCreateRequest {
+    let mut labels = spec.labels.clone();
+    if is_plain_bridge(spec) && pools.iter().any(|pool| pool.subnet.is_some()) {
+        labels.insert(LABEL_RANGE.to_owned(), "given".to_owned());
+    }
+    let mut request = NetworkCreateRequest {
         name: spec.name.clone(),
         driver: Some(if spec.driver.is_empty() { "bridge".to_owned() } else { spec.driver.clone() }),
         internal: Some(spec.internal),
@@ -60,7 +65,7 @@ pub(super) async fn create(client: &bollard::Docker, spec: &NetworkSpec) -> Resu
         enable_ipv4: spec.enable_ipv4,
         enable_ipv6: spec.enable_ipv6,
         options: unordered(&spec.driver_opts),
-        labels: unordered(&spec.labels),
+        labels: unordered(&labels),
         ipam: any_ipam.then(|| Ipam {
             driver: spec.ipam_driver.clone().or_else(|| Some("default".to_owned())),
             config: (!pools.is_empty()).then_some(pools),
@@ -69,7 +74,19 @@ pub(super) async fn create(client: &bollard::Docker, spec: &NetworkSpec) -> Resu
         ..NetworkCreateRequest::default()
     };
     let what = || format!("create network {}", spec.name);
-    let id = client.create_network(request).await.context(what)?.id;
+    let mut id = client.create_network(request.clone()).await.context(what)?.id;
+    if by_engine && let Some(pools) = range_of(client, &id).await? {
+        remove(client, &id).await?;
+        let plain = request.clone();
+        labels.insert(LABEL_RANGE.to_owned(), "of the engine".to_owned());
+        request.labels = unordered(&labels);
+        request.ipam = Some(Ipam { config: Some(pools), ..Ipam::default() });
+        id = match client.create_network(request).await {
+            Ok(created) => created.id,
+            // Somebody took the range meanwhile: without a named one it is a network all the same.
+            Err(_) => client.create_network(plain).await.context(what)?.id,
+        };
+    }
     // Docker lets two networks bear one name. Two agents, or one that asked twice, must not end up with two.
     let same = list(client, &Filter::names([spec.name.clone()])).await?;
     if same.len() > 1 && same.iter().map(|network| &network.id).min() != Some(&id) {
@@ -77,6 +94,23 @@ pub(super) async fn create(client: &bollard::Docker, spec: &NetworkSpec) -> Resu
         return Err(super::Error::new(Kind::NameTaken, what(), "network already exists"));
     }
     Ok(id)
+}
+
+/// Whether nothing about it speaks against naming its range.
+fn is_plain_bridge(spec: &NetworkSpec) -> bool {
+    matches!(spec.driver.as_str(), "" | "bridge")
+        && spec.ipam_driver.is_none()
+        && spec.ipam_options.is_empty()
+        && spec.enable_ipv6 != Some(true)
+        && spec.enable_ipv4 != Some(false)
+}
+
+/// The range that the engine chose. Which ranges are free, and which the customer has set aside, only the engine knows; and it
+/// lets a container keep its address only in a range that was asked for. So it is asked for what it chose.
+async fn range_of(client: &bollard::Docker, id: &str) -> Result<Option<Vec<IpamConfig>>> {
+    let made = client.inspect_network(id, None).await.context(|| format!("inspect network {id}"))?;
+    let pools = made.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    Ok((pools.len() == 1 && pools.iter().all(|pool| pool.subnet.is_some())).then_some(pools))
 }
 
 pub(super) async fn remove(client: &bollard::Docker, id: &str) -> Result<()> {

@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
 use super::super::error::Result;
+use super::super::spec::LABEL_HOOKS;
 use super::super::types::{Action, EngineEvent, Health, LogLine, LogQuery, Stream, Subject};
 use super::errors::Context;
 
@@ -144,8 +145,10 @@ pub(super) fn events(client: &bollard::Docker, since: i64) -> BoxStream<'static,
 
 fn event(message: EventMessage) -> EngineEvent {
     let actor = message.actor.unwrap_or_default();
-    let attributes: std::collections::BTreeMap<String, String> =
+    let mut attributes: std::collections::BTreeMap<String, String> =
         actor.attributes.unwrap_or_default().into_iter().collect();
+    // Long, of no use here, and events are logged.
+    attributes.remove(LABEL_HOOKS);
     let subject = match message.typ {
         Some(EventMessageTypeEnum::CONTAINER) => Subject::Container,
         Some(EventMessageTypeEnum::NETWORK) => Subject::Network,

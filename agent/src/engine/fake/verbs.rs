@@ -10,7 +10,8 @@ use kedge_compose::model::Attachment;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::error::{Error, Kind, Result};
-use super::super::spec::{ContainerSpec, NetworkSpec, Update, VolumeSpec};
+use super::super::exec::{Exec, Finished};
+use super::super::spec::{ContainerSpec, LABEL_RANGE, NetworkSpec, Update, VolumeSpec};
 use super::super::types::{
     Container, EngineEvent, EngineInfo, Filter, Image, Loaded, LogLine, LogQuery, Network, State, Stream,
     Volume,
@@ -188,6 +189,27 @@ impl Engine for Fake {
         Ok(stream::iter([Ok(line)]).boxed())
     }
 
+    async fn exec(&self, id: &str, command: &Exec) -> Result<Finished> {
+        self.enter("exec", id, true).await?;
+        let (answer, container) = {
+            let mut world = self.lock();
+            let container = world.find(id).cloned();
+            let container = container
+                .ok_or_else(|| Error::new(Kind::NotFound, format!("exec in {id}"), "No such container"))?;
+            let line = command.command.join(" ");
+            world.execs.push(format!("{}: {line}", container.name));
+            let answer = world.answers.iter().find(|(about, _)| line.contains(about.as_str()));
+            (answer.map_or_else(|| Some(Finished::default()), |(_, answer)| answer.clone()), container)
+        };
+        if container.state != State::Running {
+            return Err(Error::new(Kind::Conflict, format!("exec in {id}"), "the container is not running"));
+        }
+        match answer {
+            Some(finished) => Ok(finished),
+            None => std::future::pending().await,
+        }
+    }
+
     async fn put_archive(&self, id: &str, _folder: &str, _tar: Bytes) -> Result<()> {
         self.enter("put archive", id, true).await
     }
@@ -195,6 +217,8 @@ impl Engine for Fake {
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
         self.enter("create network", &spec.name, true).await?;
         let driver = if spec.driver.is_empty() { "bridge" } else { &spec.driver };
+        let mut labels = spec.labels.clone();
+        labels.insert(LABEL_RANGE.into(), "of the engine".into());
         let network = Network {
             name: spec.name.clone(),
             driver: driver.to_owned(),
@@ -203,7 +227,7 @@ impl Engine for Fake {
             ipv6: spec.enable_ipv6.unwrap_or(false),
             options: spec.driver_opts.clone(),
             pools: spec.ipam.iter().map(|pool| (pool.subnet.clone(), pool.gateway.clone())).collect(),
-            labels: spec.labels.clone(),
+            labels,
             ..Network::default()
         };
         self.lock().create_network(network)

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use kedge_compose::model::{Attachment, MountKind, Restart};
 
 use super::super::error::{Error, Kind, Result};
-use super::super::spec::{ContainerSpec, LABEL_SERVICE};
+use super::super::exec::Finished;
+use super::super::spec::{ContainerSpec, LABEL_HOOK, LABEL_SERVICE};
 use super::super::types::{
     Action, Container, Detail, Endpoint, EngineEvent, Health, Image, ImageStore, MountPoint, Network,
     PortInUse, State, Subject, Volume,
@@ -24,6 +25,9 @@ pub(super) struct World {
     pub(super) behaviours: BTreeMap<String, Behaviour>,
     pub(super) failures: Vec<Failure>,
     pub(super) calls: Vec<(String, bool)>,
+    /// How commands end, by a part of them.
+    pub(super) answers: Vec<(String, Option<Finished>)>,
+    pub(super) execs: Vec<String>,
     pub(super) latency: Duration,
     pub(super) down: bool,
     pub(super) store: ImageStore,
@@ -162,7 +166,13 @@ impl World {
         let network = self
             .network(network)
             .ok_or_else(|| Error::new(Kind::NotFound, what.as_str(), "network not found"))?;
-        let (id, name) = (network.id.clone(), network.name.clone());
+        let (id, name, keeps) = (network.id.clone(), network.name.clone(), network.keeps_addresses());
+        if attachment.ipv4_address.is_some() && !keeps {
+            let why = "user specified IP address is supported only when connecting to networks with user configured subnets";
+            return Err(Error::new(Kind::Refused, what, why));
+        }
+        self.next += 1;
+        let fresh = format!("10.0.{}.{}", self.next / 256 % 256, self.next % 256);
         let container = self.find_mut(container).ok_or_else(|| missing(&what))?;
         let detail = container.detail.get_or_insert_default();
         if detail.networks.contains_key(&name) {
@@ -171,7 +181,7 @@ impl World {
         let endpoint = Endpoint {
             network_id: id,
             aliases: attachment.aliases.clone(),
-            ip: None,
+            ip: attachment.ipv4_address.clone().or(Some(fresh)),
             ipv4_address: attachment.ipv4_address.clone(),
             ipv6_address: attachment.ipv6_address.clone(),
         };
@@ -242,8 +252,11 @@ impl World {
         if ports.iter().any(taken) {
             return Err(Error::new(Kind::PortTaken, what, "port is already allocated"));
         }
-        let service = container.labels.get(LABEL_SERVICE).cloned().unwrap_or_default();
-        let behaviour = self.behaviours.get(&service).copied().unwrap_or_default();
+        // A hook's container ends, and is told what to do by the name of its hook.
+        let hook = container.labels.get(LABEL_HOOK);
+        let service = hook.or(container.labels.get(LABEL_SERVICE)).cloned().unwrap_or_default();
+        let otherwise = hook.map(|_| Behaviour::Exit(0, Duration::ZERO)).unwrap_or_default();
+        let behaviour = self.behaviours.get(&service).copied().unwrap_or(otherwise);
         if behaviour == Behaviour::FailToStart {
             return Err(Error::new(Kind::StartFailed, what, "OCI runtime create failed"));
         }
@@ -295,8 +308,11 @@ impl World {
                     })
             }
         };
-        if again && let Ok((started, _)) = self.start(&id) {
+        if again && let Ok((started, behaviour)) = self.start(&id) {
             events.extend(started);
+            if behaviour == Behaviour::Run {
+                events.extend(self.set_health(&id, Health::Healthy));
+            }
         }
         events
     }

@@ -58,12 +58,4 @@ pub enum Problem {
     /// Dependencies that lead back to themselves.
     #[error("services depend on each other in a circle: {0}")]
     Circle(String),
-    /// An attribute that is understood and not yet honoured.
-    #[error("service {service}: `{key}` is not supported by this version of the agent")]
-    NotHonoured {
-        /// Service.
-        service: String,
-        /// Key.
-        key: &'static str,
-    },
 }

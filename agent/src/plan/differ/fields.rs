@@ -165,6 +165,7 @@ pub(super) fn compare(
             of.oom_kill_disable.unwrap_or(false),
             of.memory_swappiness.filter(|value| *value >= 0),
             of_realtime,
+            of.blkio.clone(),
         )
     };
     check("limit", other_limits(resources) == other_limits(&now.resources));

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kedge_compose::model::MountKind;
+use kedge_compose::model::{Attachment, MountKind};
 
-use super::{Disposal, Planner};
+use super::handover::Handover;
+use super::{Disposal, Planner, Turn};
 use crate::engine::types::{Container, State};
 use crate::plan::desired::{Wanted, WantedService};
 use crate::plan::differ::Differences;
@@ -54,7 +55,7 @@ pub(super) fn decide(
 
 impl<'a> Planner<'a> {
     /// Plans everything for one wanted container.
-    pub(super) fn container(&mut self, name: &'a str, service: &'a WantedService, key: &'a str) {
+    pub(super) fn container(&mut self, name: &'a str, service: &'a WantedService, key: &'a str, turn: &Turn) {
         let (Some(wanted), Some(place)) =
             (self.desired.containers.get(key), self.matching.places.remove(key))
         else {
@@ -62,7 +63,22 @@ impl<'a> Planner<'a> {
         };
         match place.current.clone() {
             Some((current, differences)) => {
-                self.current(name, service, (key, wanted), current, &differences, &place.superseded);
+                match self.start_first(service, key, wanted, &place.superseded) {
+                    Some(old) => {
+                        for idle in place.superseded.iter().filter(|one| !old.iter().any(|o| o.id == one.id))
+                        {
+                            self.dispose(idle, BTreeSet::new(), "another one takes its place");
+                        }
+                        let (new, why) = (Some((current, &differences)), replaced_by(current));
+                        let free = BTreeSet::new();
+                        self.hand_over(&Handover { name, service, key, wanted, new, old, why, turn, free });
+                    }
+                    None => {
+                        let key = (key, wanted);
+                        let found = (current, &differences);
+                        self.current(name, service, key, found, &place.superseded, turn);
+                    }
+                }
                 self.matching.places.insert(key, place);
             }
             None if is_done(wanted, self.memory) => {
@@ -71,7 +87,7 @@ impl<'a> Planner<'a> {
                 }
                 self.matching.places.insert(key, place);
             }
-            None => self.create(name, service, (key, wanted), &place.superseded, &place.why),
+            None => self.create(name, service, (key, wanted), &place.superseded, &place.why, turn),
         }
     }
 
@@ -81,41 +97,32 @@ impl<'a> Planner<'a> {
         name: &'a str,
         service: &'a WantedService,
         (key, wanted): (&'a str, &'a Wanted),
-        current: &'a Container,
-        differences: &Differences,
+        (current, differences): (&'a Container, &Differences),
         superseded: &[&'a Container],
+        turn: &Turn,
     ) {
         let target = self.target(current);
         self.targets.insert(key, target.clone());
         let run = decide(wanted, service, current, self.memory);
-        let conditions = if run == Run::Leave { BTreeSet::new() } else { self.conditions(service) };
-        let why = if current.name.contains(KEPT) {
-            "the deployment goes back to the one before"
-        } else {
-            "another one takes its place"
-        };
+        let mut conditions = if run == Run::Leave { BTreeSet::new() } else { self.conditions(service) };
+        conditions.extend(&turn.needs);
+        let why = replaced_by(current);
         let gone: Vec<Disposal> =
             superseded.iter().map(|old| self.dispose(old, conditions.clone(), why)).collect();
         let mut before_start: BTreeSet<StepId> = gone.iter().filter_map(|gone| gone.stopped).collect();
+        for step in &before_start {
+            self.defer(*step, turn);
+        }
         before_start.extend(conditions);
         before_start.extend(self.contested(wanted, current.id.as_str()));
 
-        if !differences.updated.is_empty() {
-            let action =
-                Action::Update { container: target.clone(), update: Box::new(differences.update.clone()) };
-            before_start.insert(self.push(
-                action,
-                Some(name),
-                &format!("it has {}", differences.updated.join(", ")),
-                [],
-            ));
-        }
+        before_start.extend(self.updated(name, &target, differences));
         before_start.extend(self.attachments(name, wanted, &target, current, differences));
         let started = match run {
-            Run::Leave => self.restart_with_dependencies(name, service, current, &target),
+            Run::Leave => self.restart_with_dependencies(name, service, wanted, current, &target),
             Run::Start(why) => {
                 let why = if current.name.contains(KEPT) { "it was kept to go back to" } else { why };
-                Some(self.push(Action::Start { container: target.clone() }, Some(name), why, before_start))
+                Some(self.push_start(target.clone(), name, wanted, why, before_start))
             }
             Run::Unpause => Some(self.push(
                 Action::Unpause { container: target.clone() },
@@ -145,31 +152,44 @@ impl<'a> Planner<'a> {
         differences: &Differences,
     ) -> Vec<StepId> {
         let mut steps = Vec::new();
-        let mut left = BTreeMap::new();
-        for network in &differences.disconnect {
-            if self.replaced_networks.contains(network) {
-                continue;
-            }
-            let action = Action::Disconnect { container: target.clone(), network: network.clone() };
-            let why = if wanted.spec.endpoints.contains_key(network) {
-                "its names or addresses there differ"
-            } else {
-                "it does not belong there"
-            };
-            let step = self.push(action, Some(name), why, []);
-            left.insert(network, step);
-            steps.push(step);
-        }
-        let attached = |network: &str| {
-            current.detail.as_ref().is_some_and(|detail| detail.networks.contains_key(network))
+        let seen = |network: &str| current.detail.as_ref().and_then(|detail| detail.networks.get(network));
+        let is_new = |network: &str| self.replaced_networks.contains(network);
+        // An address that was only kept could be somebody else's by the time it starts again.
+        let clings = |(network, endpoint): &(&String, &Attachment)| {
+            let fixed = seen(network).is_some_and(|seen| seen.ipv4_address.is_some());
+            fixed && endpoint.ipv4_address.is_none() && current.state == State::Exited
         };
+        let again: Vec<(&String, &Attachment)> = wanted
+            .spec
+            .endpoints
+            .iter()
+            .filter(|(network, _)| !is_new(network))
+            .filter(|on| differences.disconnect.contains(on.0) || clings(on))
+            .collect();
+        let foreign: Vec<&String> = differences
+            .disconnect
+            .iter()
+            .filter(|network| !is_new(network) && !wanted.spec.endpoints.contains_key(*network))
+            .collect();
+        for network in foreign {
+            let action = Action::Disconnect { container: target.clone(), network: network.clone() };
+            steps.push(self.push(action, Some(name), "it does not belong there", []));
+        }
+        for (network, endpoint) in &again {
+            let keep_address = current.state == State::Running && self.keeps_addresses(network);
+            let (container, network) = (target.clone(), (*network).clone());
+            let endpoint = Box::new((*endpoint).clone());
+            let action = Action::Rejoin { container, network, endpoint, keep_address };
+            steps.push(self.push(action, Some(name), "its names or addresses there differ", []));
+        }
+        let attached = |network: &str| seen(network).is_some();
         for (network, endpoint) in &wanted.spec.endpoints {
             let replaced = self.replaced_networks.contains(network) && attached(network);
-            if !replaced && !differences.connect.iter().any(|(missing, _)| missing == network) {
+            let missing = !attached(network) && differences.connect.iter().any(|(other, _)| other == network);
+            if !replaced && !missing {
                 continue;
             }
-            let needs: Vec<StepId> =
-                left.get(network).into_iter().chain(self.ready_networks.get(network)).copied().collect();
+            let needs = self.ready_networks.get(network).copied();
             let action = Action::Connect {
                 container: target.clone(),
                 network: network.clone(),
@@ -186,6 +206,7 @@ impl<'a> Planner<'a> {
         &mut self,
         name: &'a str,
         service: &'a WantedService,
+        wanted: &Wanted,
         current: &'a Container,
         target: &Target,
     ) -> Option<StepId> {
@@ -217,7 +238,48 @@ impl<'a> Planner<'a> {
             let stop = Action::Stop { container: target.clone() };
             needs = [self.push(stop, Some(name), &why, needs)].into();
         }
-        Some(self.push(Action::Start { container: target.clone() }, Some(name), &why, needs))
+        Some(self.push_start(target.clone(), name, wanted, &why, needs))
+    }
+
+    /// A start. Those for which the engine picks a port from a range go one after the other: it gives two of them the same.
+    pub(super) fn push_start(
+        &mut self,
+        container: Target,
+        name: &str,
+        wanted: &Wanted,
+        why: &str,
+        needs: BTreeSet<StepId>,
+    ) -> StepId {
+        let step = self.push(Action::Start { container }, Some(name), why, needs);
+        if wanted.spec.ports.iter().any(|port| port.published.contains('-')) {
+            let after = self.last_ranged.replace(step).into_iter().collect();
+            self.defer(step, &Turn { after, ..Turn::default() });
+        }
+        step
+    }
+
+    /// Changes limits and restart policy in place where they differ.
+    pub(super) fn updated(
+        &mut self,
+        name: &str,
+        target: &Target,
+        differences: &Differences,
+    ) -> Option<StepId> {
+        if differences.updated.is_empty() {
+            return None;
+        }
+        let action =
+            Action::Update { container: target.clone(), update: Box::new(differences.update.clone()) };
+        Some(self.push(action, Some(name), &format!("it has {}", differences.updated.join(", ")), []))
+    }
+
+    /// Steps that make what a container needs in order to be made.
+    pub(super) fn needs_of_making(&self, wanted: &Wanted) -> BTreeSet<StepId> {
+        let networks = wanted.spec.endpoints.keys().filter_map(|network| self.ready_networks.get(network));
+        let sources = wanted.spec.mounts.iter().filter_map(|mount| mount.source.as_ref());
+        let volumes = sources.filter_map(|source| self.ready_volumes.get(source));
+        let joined = wanted.spec.joins().filter_map(|joined| self.ready.get(joined));
+        networks.chain(volumes).chain(joined).copied().collect()
     }
 
     /// A container that does not exist, or not as it should be.
@@ -228,6 +290,7 @@ impl<'a> Planner<'a> {
         (key, wanted): (&'a str, &'a Wanted),
         superseded: &[&'a Container],
         why: &str,
+        turn: &Turn,
     ) {
         self.anew.insert(name);
         let next = format!("{key}{NEXT}");
@@ -238,12 +301,17 @@ impl<'a> Planner<'a> {
             .iter()
             .filter_map(|old| self.dispose(old, BTreeSet::new(), "an interrupted update left it").freed)
             .collect();
+        if let Some(serving) = self.start_first(service, key, wanted, &old) {
+            for idle in old.iter().filter(|one| !serving.iter().any(|o| o.id == one.id)) {
+                self.dispose(idle, BTreeSet::new(), why);
+            }
+            let (new, old, free) = (None, serving, needs);
+            self.hand_over(&Handover { name, service, key, wanted, new, old, why, turn, free });
+            return;
+        }
         let held = self.ours().any(|container| container.name == key);
         let created_as = if held { next } else { key.to_owned() };
-        needs.extend(wanted.spec.endpoints.keys().filter_map(|network| self.ready_networks.get(network)));
-        let sources = wanted.spec.mounts.iter().filter_map(|mount| mount.source.as_ref());
-        needs.extend(sources.filter_map(|source| self.ready_volumes.get(source)));
-        needs.extend(wanted.spec.joins().filter_map(|joined| self.ready.get(joined)));
+        needs.extend(self.needs_of_making(wanted));
         let spec = Arc::new(wanted.spec.clone());
         let action = Action::CreateContainer { name: created_as.clone(), spec, carry: carried(wanted, &old) };
         let created = self.push(action, Some(name), why, needs);
@@ -253,8 +321,13 @@ impl<'a> Planner<'a> {
         let conditions = self.conditions(service);
         let mut swap = conditions.clone();
         swap.insert(created);
+        swap.extend(&turn.needs);
         let gone: Vec<Disposal> = old.iter().map(|old| self.dispose(old, swap.clone(), why)).collect();
-        let mut before_start: BTreeSet<StepId> = gone.iter().filter_map(|gone| gone.stopped).collect();
+        let stopped: Vec<StepId> = gone.iter().filter_map(|gone| gone.stopped).collect();
+        for step in &stopped {
+            self.defer(*step, turn);
+        }
+        let mut before_start: BTreeSet<StepId> = stopped.into_iter().collect();
         before_start.extend(swap);
         before_start.extend(self.contested(wanted, ""));
         let mut ready = created;
@@ -267,12 +340,12 @@ impl<'a> Planner<'a> {
         }
         self.ready.insert(key, ready);
         before_start.insert(ready);
-        let started = self.push(Action::Start { container: target }, Some(name), "it is new", before_start);
+        let started = self.push_start(target, name, wanted, "it is new", before_start);
         self.started.entry(name).or_default().insert(started);
     }
 
     /// Frees a wanted name from a container of ours that has another place or none.
-    fn free_name(&mut self, name: &str) -> Option<StepId> {
+    pub(super) fn free_name(&mut self, name: &str) -> Option<StepId> {
         let is_current = |container: &Container| {
             self.matching
                 .places
@@ -330,13 +403,11 @@ impl<'a> Planner<'a> {
             needs = [step].into();
         }
         let keep = self.policy.keep_superseded && (runs || old.state == State::Exited);
-        let freed = if keep && old.name.contains(KEPT) {
+        let freed = if keep && (old.name.contains(KEPT) || self.renamed.contains(old.id.as_str())) {
             None
         } else if keep {
-            let base = old.name.split(KEPT).next().unwrap_or_default();
-            let to = format!("{base}{KEPT}{}", old.id.get(..8).unwrap_or(&old.id));
             Some(self.push(
-                Action::Rename { container: target, to },
+                Action::Rename { container: target, to: kept_name(old) },
                 service,
                 "it is kept to go back to",
                 needs,
@@ -350,8 +421,23 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Why others make way for a container that is what is wanted.
+fn replaced_by(current: &Container) -> &'static str {
+    if current.name.contains(KEPT) {
+        "the deployment goes back to the one before"
+    } else {
+        "another one takes its place"
+    }
+}
+
+/// Name of an old container that is kept, or about to go.
+pub(super) fn kept_name(old: &Container) -> String {
+    let base = old.name.split(KEPT).next().unwrap_or_default();
+    format!("{base}{KEPT}{}", old.id.get(..8).unwrap_or(&old.id))
+}
+
 /// Anonymous volumes of the container that is replaced, for the places where the new one has anonymous volumes too.
-fn carried(wanted: &Wanted, old: &[&Container]) -> BTreeMap<String, String> {
+pub(super) fn carried(wanted: &Wanted, old: &[&Container]) -> BTreeMap<String, String> {
     let anonymous =
         wanted.spec.mounts.iter().filter(|mount| mount.kind == MountKind::Volume && mount.source.is_none());
     let named: BTreeSet<&str> = wanted

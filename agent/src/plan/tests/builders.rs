@@ -8,7 +8,7 @@ use kedge_compose::model::{
     Service, Volume,
 };
 
-use crate::engine::spec::{LABEL_DEPLOYMENT, LABEL_SPEC};
+use crate::engine::spec::{LABEL_DEPLOYMENT, LABEL_RANGE, LABEL_SPEC};
 use crate::engine::types::{Container, Detail, Endpoint, Health, ImageConfig, MountPoint, PortInUse, State};
 use crate::engine::types::{Network as SeenNetwork, Volume as SeenVolume};
 use crate::plan::desired::{Desired, HostFile, PlacedImage, Placement, Problem};
@@ -264,6 +264,8 @@ pub(crate) trait Observing: Sized {
             change(container);
         })
     }
+    /// Lets containers keep their addresses in every network.
+    fn keeping_addresses(self) -> Self;
     /// Makes the container one that was kept.
     fn kept(self, name: &str) -> Self {
         self.ended(name, 0).but(name, |container| {
@@ -275,6 +277,13 @@ pub(crate) trait Observing: Sized {
 impl Observing for Observed {
     fn but(mut self, name: &str, change: impl FnOnce(&mut Container)) -> Self {
         change(self.containers.iter_mut().find(|container| container.name == name).unwrap());
+        self
+    }
+
+    fn keeping_addresses(mut self) -> Self {
+        for network in &mut self.networks {
+            network.labels.insert(LABEL_RANGE.into(), "of the engine".into());
+        }
         self
     }
 

@@ -190,7 +190,7 @@ fn an_alias_that_is_missing_needs_attaching_anew() {
     let observed = stack.running().but("p-web-1", |web| {
         web.detail.as_mut().unwrap().networks.values_mut().for_each(|endpoint| endpoint.aliases.clear());
     });
-    assert_plan(&stack, &observed, "disconnect p-web-1 from p_default < connect p-web-1 to p_default");
+    assert_plan(&stack, &observed, "give p-web-1 its names in p_default");
 }
 
 #[test]

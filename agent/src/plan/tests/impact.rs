@@ -149,6 +149,7 @@ fn a_start_before_the_stop_is_no_downtime() {
         service: Some("web".into()),
         reason: "it is new".into(),
         needs: [create].into(),
+        after: BTreeSet::new(),
     });
     plan.steps[stop].needs.insert(started);
     let diff = impact(&desired, &observed, &plan, &Redactor::default());

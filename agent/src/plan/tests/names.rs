@@ -1,7 +1,7 @@
 //! Names, strangers and what is not ours; and what cannot be compiled at all.
 
 use kedge_compose::model::{
-    Condition, Dependency, FileMount, FileObject, FileSource, Hook, Mount, MountKind,
+    Condition, Dependency, FileMount, FileObject, FileSource, Mount, MountKind, PreStart,
 };
 
 use super::builders::{Observing, Stack, of_another, stranger};
@@ -180,7 +180,7 @@ fn everything_that_is_in_the_way_is_said_at_once() {
                 ..Mount::default()
             });
         })
-        .edit("d", |d| d.post_start.push(Hook::default()));
+        .edit("d", |d| d.pre_start.push(PreStart { image: Some("tool:9".into()), ..PreStart::default() }));
     let found = problems(&stack);
     assert_eq!(
         found,
@@ -188,7 +188,7 @@ fn everything_that_is_in_the_way_is_said_at_once() {
             Problem::NoImage { service: "a".into(), image: "unknown:1".into() },
             Problem::FixedName { service: "b".into(), replicas: 2 },
             Problem::NoFile { service: "c".into(), what: "/missing".into() },
-            Problem::NotHonoured { service: "d".into(), key: "post_start" },
+            Problem::NoImage { service: "d".into(), image: "tool:9".into() },
         ]
     );
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::engine::types::State;
 use crate::plan::step::Action;
 
-const KEEP: Policy = Policy { keep_superseded: true };
+const KEEP: Policy = Policy { keep_superseded: true, going_back: false };
 
 #[test]
 fn a_new_image_swaps_the_container() {
