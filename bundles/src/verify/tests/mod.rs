@@ -134,6 +134,29 @@ fn one_key_cannot_meet_a_threshold_of_two() {
     open(&both, &vendor.trust(), &vendor.context()).unwrap();
 }
 
+/// Made by the holder of the key with the neutral element in place of a random point: lenient verifiers take it, for
+/// other messages as well if the key is chosen for it.
+#[test]
+fn a_signature_that_only_lenient_verifiers_take_counts_for_nothing() {
+    let vendor = Vendor::new("a");
+    let made = "0100000000000000000000000000000000000000000000000000000000000000\
+                273224397626756eeee1e6b3f1f120541255d3e4cbd36ce34d79dfff02088f0d";
+    let sig = hex::decode(made).unwrap();
+    let payload_type = Role::Release.payload_type().to_owned();
+    let keyid = PublicKey::new(&vendor.release_key.verifying_key(), None).id();
+    let signatures = vec![crate::envelope::Signature { keyid, sig: sig.clone() }];
+    let envelope = Envelope { payload_type, payload: b"{}".to_vec(), signatures };
+    let signature = ed25519_dalek::Signature::from_slice(&sig).unwrap();
+    let lenient = ed25519_dalek::Verifier::verify(
+        &vendor.release_key.verifying_key(),
+        &envelope.signed_bytes(),
+        &signature,
+    );
+    assert!(lenient.is_ok(), "the case is one");
+    let refused = Refusal::Unsigned { document: Document::Release, have: 0, need: 1 };
+    assert_eq!(signed(&vendor.roots[0], Role::Release, &envelope.encode()), Err(refused));
+}
+
 #[test]
 fn a_document_of_one_role_never_passes_as_another() {
     let vendor = Vendor::new("a");
