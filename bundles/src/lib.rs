@@ -14,7 +14,7 @@
 //!    └── sign               (feature `build`) signing: with keys in files or behind a command
 //!          ├── keys, command_signer
 //!          └── ceremony     (feature `build`) a new root, passed from hand to hand
-//!  testing                  (feature `build`, or tests) a vendor in memory
+//!  testing                  (feature `testing`, or tests) a vendor in memory
 //!  codes                    the catalogue of errors, for all crates
 //! ```
 //!
@@ -33,7 +33,7 @@
 //! first byte that is not what was signed.
 
 pub mod admission;
-#[cfg(any(test, feature = "build"))]
+#[cfg(any(test, feature = "testing"))]
 pub mod assemble;
 #[cfg(feature = "build")]
 pub mod build;
@@ -54,10 +54,10 @@ pub mod parameters;
 pub mod product;
 pub mod reader;
 pub mod roles;
-#[cfg(any(test, feature = "build"))]
+#[cfg(any(test, feature = "testing"))]
 pub mod sign;
 pub mod tar;
-#[cfg(any(test, feature = "build"))]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod unpack;
 pub mod verify;

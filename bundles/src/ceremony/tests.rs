@@ -57,7 +57,11 @@ fn copies_that_went_different_ways_come_together() {
     two.sign(&vendor.root_keys[1]).unwrap();
     one.merge(&two).unwrap();
     assert!(one.standing().complete() && taken(&vendor, &one));
-    two.change(|root| Ok(root.epoch += 1)).unwrap();
+    two.change(|root| {
+        root.epoch += 1;
+        Ok(())
+    })
+    .unwrap();
     assert_eq!(two.signatures(), 0, "whatever changes is signed anew");
     assert!(one.merge(&two).unwrap_err().to_string().contains("different documents"));
     assert!(two.changes().iter().any(|line| line.contains("start again")));

@@ -12,7 +12,7 @@ use kedge_bundle::testing::{Vendor, file, product};
 use serde_json::{Value, json};
 
 use super::Brought::{Core, File, Steps};
-use super::tamper::{NEXT, altered, entry, good, layout, release, span};
+use super::tamper::{NEXT, altered, entry, layout, release, span};
 use super::{Case, core};
 
 /// Cases 48 to 57.
