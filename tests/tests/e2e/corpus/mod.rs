@@ -98,8 +98,7 @@ impl Stack {
         fs::create_dir(&folder).unwrap();
         fs::copy(corpus.join(name).join("compose.yaml"), folder.join("compose.yaml")).unwrap();
 
-        let mut more =
-            format!("x-kedge:\n  product: {name}\n  version: 1.0.0\n  compose: [compose.yaml, more.yaml]\n");
+        let mut more = format!("x-kedge:\n  product: {name}\n  version: 1.0.0\n");
         more.push_str("  gate: {timeout: 120s, soak: 0s}\n");
         let mut images = BTreeMap::new();
         let mut own = String::new();
@@ -133,7 +132,7 @@ impl Stack {
                 let _ = writeln!(more, "  {secret}: !override {{environment: SECRET}}");
             });
         }
-        fs::write(folder.join("more.yaml"), more).unwrap();
+        fs::write(folder.join("compose.override.yaml"), more).unwrap();
         Self { name, folder, services }
     }
 

@@ -3,4 +3,7 @@
 mkdir -p /tmp/www
 echo "${HOSTNAME:-stand-in}" > /tmp/www/index.html
 for port in $STAND_IN_PORTS; do httpd -p "$port" -h /tmp/www || exit 1; done
-exec sleep 86400
+# As the first process of its container it would hear of no signal otherwise.
+trap 'exit 0' TERM
+sleep 86400 &
+wait
