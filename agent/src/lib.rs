@@ -23,7 +23,7 @@
 //! | [`local`] | calls on the unix socket, peer credentials checked | calls [`host::Host`] |
 //! | [`tether`] | frames from the hub, the outbox | offers and a courier to [`host::Host`], reports to the hub |
 //! | [`deploy`]: a task per deployment | requests | phases to the [`store`] before their effects, a target to its supervisor |
-//! | supervisor, one per deployment | events of the [`engine`], targets | what its services do to the [`health::Board`]; puts drift right |
+//! | supervisor, one per deployment | events of the [`engine`], targets | what its services do to the [`health::Board`]; puts drift right and tells who is to blame |
 //! | [`engine::EventHub`] | the engine's event stream | signals to everyone who waits for something |
 //! | [`health::reporter`] | changes of the board, events | numbered reports to the outbox |
 //!

@@ -56,7 +56,7 @@ pub use schema::service_keys;
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Compose files, later ones laid over earlier ones; absolute, or relative to `project_directory`. Empty looks for
-    /// `compose.yaml` and its kin there.
+    /// `compose.yaml` and its kin there and, unless confined, in the folders above.
     pub files: Vec<String>,
     /// The project's folder, absolute when host paths are to be; empty takes the folder of the first file.
     pub project_directory: String,
@@ -151,7 +151,8 @@ pub fn extension(
     key: &str,
 ) -> Result<Option<serde_json::Value>, Errors> {
     let mut loader = load::Loader::new(files, options);
-    match load::parse_files(&mut loader, options, &load::project_directory(options)) {
+    let directory = load::find_project(&loader, options);
+    match load::parse_files(&mut loader, options, &directory) {
         Ok(parsed) => Ok(load::merged_extension(&parsed, key).as_ref().map(schema::render::plain)),
         Err(_) => Err(loader.findings.into_errors(&loader.sources)),
     }

@@ -250,7 +250,29 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// The project's folder: as given, else that of the first file.
+/// The project's folder. Where no file is named and nothing confines us, it is the nearest folder upwards that has a
+/// compose file, so that commands work from inside of a project.
+pub(crate) fn find_project(loader: &Loader<'_>, options: &Options) -> String {
+    let start = project_directory(options);
+    if !options.files.is_empty() || options.confined || !paths::is_absolute(&start) {
+        return start;
+    }
+    let mut folder = start.clone();
+    while default_file(loader, &folder, &DEFAULT_FILES).is_none() {
+        if folder == "/" {
+            return start;
+        }
+        folder = paths::parent(&folder);
+    }
+    folder
+}
+
+fn default_file(loader: &Loader<'_>, folder: &str, names: &[&str]) -> Option<String> {
+    let mut files = names.iter().map(|name| paths::join(folder, name));
+    files.find(|path| loader.kind(path) == Some(FileKind::File))
+}
+
+/// The project's folder as the options say it: as given, else that of the first file.
 pub(crate) fn project_directory(options: &Options) -> String {
     if !options.project_directory.is_empty() {
         return paths::clean(&options.project_directory);
@@ -260,7 +282,7 @@ pub(crate) fn project_directory(options: &Options) -> String {
 
 /// Everything up to the consistency check.
 pub(crate) fn load(loader: &mut Loader<'_>, options: &Options) -> Result<Raw, Stop> {
-    let directory = project_directory(options);
+    let directory = find_project(loader, options);
     let files = parse_files(loader, options, &directory)?;
     let mut environment = options.environment.clone();
     let env_files = env_files(loader, options, &directory);
@@ -294,19 +316,13 @@ pub(crate) fn parse_files(
     directory: &str,
 ) -> Result<Vec<Parsed>, Stop> {
     let named: Vec<String> = if options.files.is_empty() {
-        let first = |names: &[&str]| {
-            names
-                .iter()
-                .map(|name| paths::join(directory, name))
-                .find(|path| loader.kind(path) == Some(FileKind::File))
-        };
-        let Some(main) = first(&DEFAULT_FILES) else {
+        let Some(main) = default_file(loader, directory, &DEFAULT_FILES) else {
             let message = format!("no compose file in {directory}");
             let help = format!("add one of {}, or name the file", DEFAULT_FILES.join(", "));
             return loader.fail(Finding::new(&codes::FILE_MISSING, At::default(), message).help(help));
         };
-        let folder = first(&DEFAULT_OVERRIDES);
-        [Some(main), folder].into_iter().flatten().collect()
+        let over = default_file(loader, directory, &DEFAULT_OVERRIDES);
+        [Some(main), over].into_iter().flatten().collect()
     } else if options.project_directory.is_empty() {
         options.files.iter().map(|file| paths::clean(file)).collect()
     } else {

@@ -16,7 +16,7 @@ pub(crate) fn variables(
     options: &Options,
     except: &[&str],
 ) -> Result<Vec<Variable>, Stop> {
-    let directory = load::project_directory(options);
+    let directory = load::find_project(loader, options);
     let own = load::parse_files(loader, options, &directory)?;
     let mut known: BTreeSet<String> = own.iter().map(|file| file.path.clone()).collect();
     // Files, each with the folder that its paths are seen from.

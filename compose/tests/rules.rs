@@ -267,6 +267,26 @@ fn the_name_comes_from_the_option_the_environment_the_file_or_the_folder() {
 }
 
 #[test]
+fn the_project_is_looked_for_in_the_folders_above_unless_confined() {
+    let list = [("compose.yaml", "services: {a: {image: x, volumes: ['./v:/v']}}"), ("sub/deep/x", "")];
+    let inside = Options { project_directory: "/p/sub/deep".to_owned(), ..options(&[]) };
+    let found = read(&list, &Options { confined: false, ..inside.clone() }).unwrap().canonical;
+    assert_eq!(
+        (&found["name"], &found["services"]["a"]["volumes"][0]["source"]),
+        (&json!("p"), &json!("/p/v"))
+    );
+    assert_eq!(read(&list, &inside).unwrap_err().code().id, "KE-1011");
+}
+
+#[test]
+fn a_name_that_is_empty_is_none() {
+    let list = [("compose.yaml", "services: {a: {image: x}}")];
+    let environment = [("COMPOSE_PROJECT_NAME".to_owned(), "env".to_owned())].into();
+    let empty = Options { project_name: Some(String::new()), environment, ..options(&["compose.yaml"]) };
+    assert_eq!(read(&list, &empty).unwrap().canonical["name"], "env");
+}
+
+#[test]
 fn env_files_are_folded_in_and_what_is_written_wins() {
     let text = "services:\n  a:\n    image: x\n    env_file: [one.env, {path: two.env}, {path: none.env, required: false}]\n    \
                 environment: {B: own, D: , E: }\n";

@@ -1,10 +1,13 @@
 //! What holds for all stacks: whatever ran before, wherever it was cut off and whatever was done to it by hand, planning
 //! and applying again ends in the same state, touches nothing of anybody else's, and removes no volume.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod handover;
+mod order;
+mod stacks;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kedge_compose::model::{Restart, Service};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -15,81 +18,7 @@ use crate::engine::observe::observe;
 use crate::engine::types::State;
 use crate::plan::tests::builders::{Stack, of_another, stranger};
 use crate::plan::{Desired, Memory, Policy, finished, plan};
-
-/// A service of a random stack.
-#[derive(Debug, Clone)]
-struct Random {
-    /// On earlier services: index and condition.
-    on: Vec<(usize, u8)>,
-    is_job: bool,
-    replicas: u32,
-    newer: bool,
-    volume: bool,
-    back: bool,
-    port: bool,
-    always: bool,
-}
-
-fn service() -> impl Strategy<Value = Random> {
-    let on = proptest::collection::vec((0..6_usize, 0..3_u8), 0..3);
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    (on, 0..5_u8, 0..3_u32, flags).prop_map(|(on, job, replicas, (newer, volume, back, port, always))| {
-        Random { on, is_job: job == 0, replicas, newer, volume, back, port: port && replicas == 1, always }
-    })
-}
-
-/// A stack whose n-th service is named after n, so that two stacks share services.
-fn build(services: &[Option<Random>]) -> Stack {
-    let mut stack = Stack::of(&[]);
-    for (index, service) in services.iter().enumerate() {
-        let Some(service) = service else { continue };
-        let mut text = format!("s{index}");
-        for (on, condition) in service.on.iter().filter(|(on, _)| *on < index) {
-            let Some(Some(other)) = services.get(*on) else { continue };
-            let how = match (other.is_job, condition) {
-                (true, _) => "done",
-                (false, 0) => "started",
-                (false, 1) => "healthy",
-                (false, _) => "restart",
-            };
-            text.push_str(&format!(">s{on}:{how}"));
-        }
-        let name = format!("s{index}");
-        stack = stack.with(&text).image(&name, if service.newer { "app:2" } else { "app:1" });
-        stack = stack.replicas(&name, if service.is_job { 1 } else { service.replicas });
-        if service.is_job {
-            stack = stack.edit(&name, |job| job.command = Some(vec!["job".into()]));
-        }
-        if service.volume {
-            stack = stack.volume(&name, "data");
-        }
-        if service.back {
-            stack = stack.network(&name, "back");
-        }
-        if service.port && !service.is_job {
-            stack = stack.port(&name, &format!("{}", 8000 + (index * 7 + usize::from(service.newer)) % 6));
-        }
-        if service.always && !service.is_job {
-            stack = stack.restart(&name, Restart::Always);
-        }
-    }
-    stack
-}
-
-fn stacks() -> impl Strategy<Value = Vec<Option<Random>>> {
-    proptest::collection::vec(proptest::option::weighted(0.8, service()), 1..6)
-}
-
-/// Ports of different services must not collide, or the engine itself could not run the stack.
-fn is_possible(stack: &Stack) -> bool {
-    let mut taken = BTreeSet::new();
-    stack
-        .project
-        .services
-        .values()
-        .flat_map(|service| &service.ports)
-        .all(|port| taken.insert(port.published.clone()))
-}
+use stacks::{build, is_job, is_possible, stacks};
 
 /// Something done to a container by hand.
 #[derive(Debug, Clone)]
@@ -189,10 +118,6 @@ fn behave(rig: &Rig, stack: &Stack) {
         let ends = Behaviour::Exit(0, Duration::ZERO);
         rig.fake.behave(name, if is_job(service) { ends } else { Behaviour::Run });
     }
-}
-
-fn is_job(service: &Service) -> bool {
-    service.command.is_some()
 }
 
 async fn check(

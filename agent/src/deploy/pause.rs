@@ -2,7 +2,8 @@
 //!
 //! While a deployment is paused its supervisor only looks, so health goes on being reported, and releases wait before
 //! the first phase that could lead to a change; fetching and verifying go on. What containers were already being changed for
-//! is seen to its end, because a stack that is left half-way helps nobody, but not tried a second time. A removal is
+//! is seen to its end, because a stack that is left half-way helps nobody, but not tried a second time. An update
+//! whose service asks for `failure_action: pause` pauses the deployment itself when it fails. A removal is
 //! a person's word too and is carried out.
 //!
 //! The record is on disk before the pause takes effect, and gone from it before the resumption does: a restart of the agent
@@ -18,8 +19,9 @@ use super::machine;
 use super::task::{Deployment, Flow};
 use crate::audit;
 use crate::clock::stamp;
+use crate::host::Progress;
 use crate::problem::Problem;
-use crate::store::{OperationRecord, Record, Store, Writes};
+use crate::store::{DeploymentRecord, OperationRecord, Record, Store, StoredProblem, Writes};
 
 /// How long a pause waits for requests to the engine that are under way.
 const LET_GO: Duration = Duration::from_secs(30);
@@ -76,6 +78,33 @@ impl Deployment {
     pub(super) async fn pause_it(&mut self, by: String, reason: String, answer: Answer) {
         let said = self.write_pause(by, reason).await;
         let _ = answer.send(said);
+    }
+
+    /// An update has failed and `failure_action: pause` wants neither more of it nor the way back. It goes on, from the state
+    /// in which it is then, when somebody resumes it, or with a newer release.
+    pub(super) async fn hold(
+        &mut self,
+        mut operation: OperationRecord,
+        service: &str,
+        problem: Problem,
+    ) -> Result<Flow, Problem> {
+        operation.attempt = operation.attempt.saturating_add(1);
+        operation.problem = Some(StoredProblem::from(&problem));
+        let record = DeploymentRecord {
+            operation: Some(operation),
+            last_problem: Some(StoredProblem::from(&problem)),
+            ..self.record.clone()
+        };
+        self.world.store.commit(Writes::new().put(&record)?).await?;
+        self.record = record;
+        self.write_pause(format!("update_config of {service}"), problem.message.clone()).await?;
+        self.finish(Progress::Failed(problem)).await;
+        Ok(Flow::GoOn)
+    }
+
+    /// Whether the operation waits for the deployment to be resumed.
+    pub(super) fn is_held(&self, operation: &OperationRecord) -> bool {
+        self.must_wait(operation) && machine::touches_containers(operation.phase)
     }
 
     async fn write_pause(&mut self, by: String, reason: String) -> Result<String, Problem> {

@@ -23,6 +23,7 @@ use crate::engine::types::{EngineInfo, Filter};
 use crate::images::intake::{self, OnBytes, Room};
 use crate::images::{Loaded, load, release};
 use crate::licence;
+use crate::plan::rollout::OnFailure;
 use crate::plan::{self, Desired, Policy};
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, GenerationRecord, OperationRecord, generation_key};
@@ -40,19 +41,22 @@ pub struct Failed {
     pub passing: bool,
     /// The engine is away: waited for, and no fault of the release.
     pub engine_away: bool,
+    /// The service that is to blame, if its `failure_action` asks for a pause instead of going back.
+    pub pauses: Option<String>,
 }
 
 impl From<Problem> for Failed {
     fn from(problem: Problem) -> Self {
         let engine_away = problem.code.exit == kedge_bundle::codes::exit::ENGINE && problem.code.retry;
-        Self { passing: problem.code.retry, engine_away, problem }
+        Self { passing: problem.code.retry, engine_away, problem, pauses: None }
     }
 }
 
 impl From<crate::engine::Error> for Failed {
     fn from(error: crate::engine::Error) -> Self {
         let engine_away = error.is_engine_away();
-        Self { problem: Problem::from_error(error.code(), &error), passing: error.code().retry, engine_away }
+        let problem = Problem::from_error(error.code(), &error);
+        Self { problem, passing: error.code().retry, engine_away, pauses: None }
     }
 }
 
@@ -99,6 +103,7 @@ impl Job {
             ),
             passing: true,
             engine_away: true,
+            pauses: None,
         })
     }
 
@@ -222,7 +227,7 @@ impl Job {
         let _turn = self.turn.lock().await;
         self.load_images(&loaded, &compiled, &info).await?;
         // What was adopted is kept, stopped, until the new ones have proven themselves, though no generation made it.
-        let keep_superseded = self.record.active.is_some() || self.adoption()?.is_adopted();
+        let keep_superseded = self.is_update() || self.adoption()?.is_adopted();
         let policy = Policy { keep_superseded, ..Policy::default() };
         self.converge(&compiled.desired, policy).await
     }
@@ -383,9 +388,15 @@ impl Job {
             let cancel = CancellationToken::new();
             let outcome =
                 apply::apply(&world.engine, &world.events, &plan, options, &cancel, &mut progress).await;
-            let failures: Vec<&Failure> = outcome.failures().collect();
+            let is_borne = |failure: &&Failure| self.on_failure(desired, failure) == OnFailure::Continue;
+            let (borne, failures): (Vec<&Failure>, Vec<&Failure>) = outcome.failures().partition(is_borne);
             if !failures.is_empty() {
-                return Err(self.failed_by(&failures));
+                return Err(self.failed_by(&failures, desired));
+            }
+            if !borne.is_empty() {
+                let deployment = &self.record.name;
+                tracing::warn!(deployment, "going on all the same, as `failure_action: continue` asks");
+                return Ok(());
             }
         }
         let what = last.unwrap_or_default();
@@ -396,7 +407,12 @@ impl Job {
         let memory = memory::load(&self.world.store, &self.record.name)?;
         let gate = apply::Gate { timeout: compiled.gate.timeout(), settle: Duration::from_secs(2) };
         let (engine, events) = (&self.world.engine, &self.world.events);
-        match apply::wait_converged(engine, events, &compiled.desired, &memory, gate).await {
+        let mut desired = compiled.desired.clone();
+        desired.containers.retain(|_, wanted| {
+            let service = compiled.desired.services.get(&wanted.service);
+            !self.is_update() || service.is_none_or(|s| s.update.on_failure != OnFailure::Continue)
+        });
+        match apply::wait_converged(engine, events, &desired, &memory, gate).await {
             Ok(()) => {
                 let observed = observe(&**engine, &compiled.desired.scope()).await?;
                 let mut memory = memory;
@@ -405,13 +421,13 @@ impl Job {
                 }
                 Ok(())
             }
-            Err(failures) => Err(self.failed_by(&failures.iter().collect::<Vec<_>>())),
+            Err(failures) => Err(self.failed_by(&failures.iter().collect::<Vec<_>>(), &desired)),
         }
     }
 
     /// The problem of what failed; it is passing only if all of it is. What containers said last is in it as far as the
     /// customer's rules let it be told, without secrets.
-    fn failed_by(&self, failures: &[&Failure]) -> Failed {
+    fn failed_by(&self, failures: &[&Failure], desired: &Desired) -> Failed {
         let redactor = redactor(&self.world, &self.record.name).ok();
         let quotes = redactor.is_some() && self.world.rules.reports.log_lines > 0;
         let sentence = |failure: &&Failure| {
@@ -427,6 +443,21 @@ impl Job {
             problem: Problem::new(code, message),
             passing: engine_away || lasting.is_none(),
             engine_away,
+            pauses: failures
+                .iter()
+                .find(|failure| self.on_failure(desired, failure) == OnFailure::Pause)
+                .and_then(|failure| failure.service.clone()),
         }
+    }
+
+    /// Something ran before: `update_config` has a meaning.
+    fn is_update(&self) -> bool {
+        self.record.active.is_some()
+    }
+
+    /// What `deploy.update_config` says of a failure.
+    fn on_failure(&self, desired: &Desired, failure: &Failure) -> OnFailure {
+        let service = failure.service.as_ref().and_then(|name| desired.services.get(name));
+        service.filter(|_| self.is_update()).map_or(OnFailure::Rollback, |service| service.update.on_failure)
     }
 }

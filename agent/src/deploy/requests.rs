@@ -41,7 +41,7 @@ impl Deployment {
             return false;
         }
         match &self.record.operation {
-            Some(operation) if !machine::may_be_superseded(operation.phase) => {
+            Some(operation) if !machine::may_be_superseded(operation.phase) && !self.is_held(operation) => {
                 match install.origin {
                     Origin::Local => {
                         let busy = Problem::new(

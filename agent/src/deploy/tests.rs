@@ -4,6 +4,7 @@ mod adopted;
 mod drift;
 mod licence;
 mod paused;
+mod updates;
 mod witness;
 
 use std::collections::BTreeMap;

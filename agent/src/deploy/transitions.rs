@@ -47,9 +47,26 @@ impl Deployment {
             // While the engine is away nothing has been tried.
             attempt: if engine_away { 0 } else { operation.attempt },
         };
+        let pauses = result.as_ref().err().and_then(|failed| failed.pauses.clone());
         let problem = result.err().map(|failed| failed.problem);
         let phase = operation.phase;
-        match machine::next(phase, ended, situation) {
+        match (machine::next(phase, ended, situation), pauses, problem) {
+            (Next::Enter(Phase::RollingBack) | Next::Fail, Some(service), Some(problem)) => {
+                return self.hold(operation, &service, problem).await;
+            }
+            (next, _, problem) => self.follow(operation, next, problem, engine_away).await,
+        }
+    }
+
+    /// Does what comes next.
+    async fn follow(
+        &mut self,
+        operation: OperationRecord,
+        next: Next,
+        problem: Option<Problem>,
+        engine_away: bool,
+    ) -> Result<Flow, Problem> {
+        match next {
             Next::Enter(next) => self.enter(operation, next, problem).await?,
             Next::Again => {
                 let problem =

@@ -146,11 +146,13 @@ impl<'a> Planner<'a> {
         id
     }
 
-    /// Lets a step wait for its turn.
+    /// Lets a step wait for its turn. One that was planned before that, for somebody else's sake, does not.
     fn defer(&mut self, step: StepId, turn: &Turn) {
+        let earlier = |others: &BTreeSet<StepId>| others.range(..step).copied().collect::<Vec<_>>();
+        let (needs, after) = (earlier(&turn.needs), earlier(&turn.after));
         if let Some(step) = self.plan.steps.get_mut(step) {
-            step.needs.extend(&turn.needs);
-            step.after.extend(&turn.after);
+            step.needs.extend(needs);
+            step.after.extend(after);
         }
     }
 
@@ -220,7 +222,8 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Containers that are replaced while they run take turns, so that the others go on; all else happens at once.
+    /// Containers that are replaced while they run take turns, so that the others go on; those that do not run come first, all
+    /// at once.
     fn service(&mut self, name: &'a str, service: &'a WantedService) {
         let runs = |old: &&Container| matches!(old.state, State::Running | State::Restarting | State::Paused);
         let wanted = |key: &str| self.desired.containers.get(key);
@@ -230,10 +233,17 @@ impl<'a> Planner<'a> {
         };
         let (replaced, others): (Vec<&String>, Vec<&String>) =
             service.containers.iter().partition(|key| is_replaced(key));
+        let is_away = |key: &&String| {
+            let current = self.matching.places.get(key.as_str()).and_then(|place| place.current.as_ref());
+            let is_well = |health| matches!(health, Health::None | Health::Healthy);
+            current.is_none_or(|(current, _)| !runs(current) || !is_well(current.health))
+        };
+        let away: Vec<&String> = others.iter().copied().filter(is_away).collect();
         for key in others {
             self.container(name, service, key, &Turn::default());
         }
-        let mut turn = Turn::default();
+        let is_awaited = !away.is_empty() && !replaced.is_empty();
+        let mut turn = if is_awaited { self.turn_after(name, service, &away) } else { Turn::default() };
         let mut batches = replaced.chunks(self.rollout(service).parallelism.max(1)).peekable();
         while let Some(batch) = batches.next() {
             for key in batch {
@@ -250,7 +260,11 @@ impl<'a> Planner<'a> {
         let rollout = self.rollout(service).clone();
         let wanted = batch.iter().filter_map(|key| self.desired.containers.get(*key));
         let proof = wanted.map(|wanted| rollout.proof(wanted)).max().unwrap_or_default();
-        let containers = batch.iter().filter_map(|key| self.targets.get(key.as_str()).cloned()).collect();
+        let containers: Vec<Target> =
+            batch.iter().filter_map(|key| self.targets.get(key.as_str()).cloned()).collect();
+        if containers.is_empty() {
+            return Turn::default();
+        }
         let action = Action::Wait { containers, until: Until::Healthy, stays: proof + rollout.delay };
         let started = self.started.get(name).cloned().unwrap_or_default();
         let step = [self.push(action, Some(name), "the next one follows when it is well", started)].into();

@@ -131,6 +131,9 @@ async fn what_differs_is_said_before_and_its_data_is_kept() {
     assert_eq!(version_running(&rig).as_deref(), Some("2"));
     let volumes: Vec<String> = rig.engine.volumes().into_iter().map(|volume| volume.name).collect();
     assert_eq!(volumes, ["hello_data"]);
+    // And goes only when somebody on this host says so.
+    last(host.host.remove("shop", true, "").await).await.unwrap();
+    assert!(rig.engine.volumes().is_empty() && rig.engine.networks().is_empty());
 }
 
 #[tokio::test]

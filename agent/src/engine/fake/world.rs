@@ -308,8 +308,11 @@ impl World {
                     })
             }
         };
-        if again && let Ok((started, _)) = self.start(&id) {
+        if again && let Ok((started, behaviour)) = self.start(&id) {
             events.extend(started);
+            if behaviour == Behaviour::Run {
+                events.extend(self.set_health(&id, Health::Healthy));
+            }
         }
         events
     }

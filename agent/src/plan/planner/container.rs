@@ -75,7 +75,8 @@ impl<'a> Planner<'a> {
                     }
                     None => {
                         let key = (key, wanted);
-                        self.current(name, service, key, current, &differences, &place.superseded);
+                        let found = (current, &differences);
+                        self.current(name, service, key, found, &place.superseded, turn);
                     }
                 }
                 self.matching.places.insert(key, place);
@@ -96,18 +97,22 @@ impl<'a> Planner<'a> {
         name: &'a str,
         service: &'a WantedService,
         (key, wanted): (&'a str, &'a Wanted),
-        current: &'a Container,
-        differences: &Differences,
+        (current, differences): (&'a Container, &Differences),
         superseded: &[&'a Container],
+        turn: &Turn,
     ) {
         let target = self.target(current);
         self.targets.insert(key, target.clone());
         let run = decide(wanted, service, current, self.memory);
-        let conditions = if run == Run::Leave { BTreeSet::new() } else { self.conditions(service) };
+        let mut conditions = if run == Run::Leave { BTreeSet::new() } else { self.conditions(service) };
+        conditions.extend(&turn.needs);
         let why = replaced_by(current);
         let gone: Vec<Disposal> =
             superseded.iter().map(|old| self.dispose(old, conditions.clone(), why)).collect();
         let mut before_start: BTreeSet<StepId> = gone.iter().filter_map(|gone| gone.stopped).collect();
+        for step in &before_start {
+            self.defer(*step, turn);
+        }
         before_start.extend(conditions);
         before_start.extend(self.contested(wanted, current.id.as_str()));
 

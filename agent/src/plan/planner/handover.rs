@@ -84,7 +84,9 @@ impl<'a> Planner<'a> {
             keeps_addresses: wanted.spec.endpoints.keys().all(|network| self.keeps_addresses(network)),
         };
         let rollout = self.rollout(service);
-        let mut is_start_first = !old.is_empty();
+        // One that must end for somebody else's sake, such as a port that moves, cannot be waited for.
+        let mut is_start_first =
+            !old.is_empty() && !old.iter().any(|old| self.disposed.contains_key(old.id.as_str()));
         for old in &old {
             let choice = choose(rollout, service, wanted, old, around);
             is_start_first &= choice.order == Order::StartFirst;

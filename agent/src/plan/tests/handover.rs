@@ -449,3 +449,36 @@ fn an_address_that_was_only_kept_is_given_up_before_the_next_start() {
     });
     assert_plan(&stack, &observed, "give p-web-1 its names in p_default < start p-web-1");
 }
+
+#[test]
+fn those_that_do_not_run_come_first_and_all_at_once() {
+    let (old, newer) = scaled(|config| config.order = Some("stop-first".into()));
+    let observed = serving(&old).ended("p-web-1", 1).ended("p-web-2", 1);
+    let plan = plan(&newer.desired(), &observed, &Memory::default(), Policy::default());
+    let id = |line: &str| plan.steps.iter().find(|step| step.action.to_string() == line).unwrap().id;
+    assert_unrelated(&plan, "start p-web-1.next", "start p-web-2.next");
+    let healthy = id("wait until p-web-1.next, p-web-2.next healthy");
+    assert!(needs(&plan, id("stop p-web-3"), healthy), "the last one that serves waits for them");
+}
+
+#[test]
+fn one_that_is_not_well_yet_is_awaited_after_an_interruption() {
+    let (old, newer) = scaled(|config| config.order = Some("stop-first".into()));
+    let mut observed = serving(&old);
+    let first = newer.running().containers.into_iter().find(|web| web.name == "p-web-1").unwrap();
+    observed.containers.retain(|web| web.name != "p-web-1");
+    observed.containers.push(Container { health: Health::Starting, ..first });
+    let plan = plan(&newer.desired(), &observed, &Memory::default(), Policy::default());
+    let id = |line: &str| plan.steps.iter().find(|step| step.action.to_string() == line).unwrap().id;
+    assert!(needs(&plan, id("stop p-web-2"), id("wait until p-web-1 healthy")));
+}
+
+#[test]
+fn one_whose_port_moves_to_another_service_ends_at_once() {
+    let old = Stack::of(&["a", "b>a:healthy"]).edit("b", |b| b.healthcheck = Some(check())).port("b", "80");
+    let newer = Stack::of(&["a", "b>a:healthy"]).edit("b", |b| b.healthcheck = Some(check())).port("a", "80");
+    let plan = plan(&newer.desired(), &serving(&old), &Memory::default(), Policy::default());
+    let id = |line: &str| plan.steps.iter().find(|step| step.action.to_string() == line).unwrap().id;
+    assert!(needs(&plan, id("start p-a-1.next"), id("stop p-b-1")));
+    assert!(!plan.describe().iter().any(|line| line.contains("names")), "{:?}", plan.describe());
+}

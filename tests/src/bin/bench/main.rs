@@ -16,6 +16,7 @@ mod measure;
 mod peer;
 mod resident;
 mod stack;
+mod updates;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,8 @@ use kedge_tests::rig::need::{self, Need};
 use stack::Stack;
 
 const USAGE: &str = "usage: bench [--rounds N] [--services N]   one size: 5 rounds, 20 services
-       bench growth [--rounds N]              5, 20, 60 and 150 services: 1 round";
+       bench growth [--rounds N]              5, 20, 60 and 150 services: 1 round
+       bench updates [--updates N]            what clients lose while a service is updated: 20 times";
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,9 @@ enum Bench {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("updates") {
+        return updates::main(std::env::args().skip(2));
+    }
     let Some(bench) = Bench::parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);

@@ -1,0 +1,96 @@
+//! What `deploy.update_config` makes of an update that fails.
+
+use super::paused::until;
+use super::*;
+
+/// Two containers of one service, updated one by one.
+fn release(rig: &Rig, seq: u64, action: &str) -> Vec<u8> {
+    let compose = format!(
+        "services:\n  web:\n    image: example/hello:1\n    environment: {{V: '{seq}'}}\n    \
+         healthcheck: {{test: [CMD, check]}}\n    deploy: {{replicas: 2, update_config: {{failure_action: {action}}}}}\n"
+    );
+    rig.bundle_of(seq, &compose, |_| {}).bytes()
+}
+
+/// Versions by container, of those that run.
+fn versions(rig: &Rig) -> Vec<(String, String)> {
+    let running = rig.engine.containers().into_iter().filter(|c| c.state == State::Running);
+    running
+        .map(|c| {
+            let version = c.detail.unwrap().spec.env.0["V"].clone().unwrap();
+            (c.name, version)
+        })
+        .collect()
+}
+
+fn named(of: &[(&str, &str)]) -> Vec<(String, String)> {
+    of.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_pause_nothing_more_is_changed_until_somebody_decides() {
+    let rig = Rig::new();
+    let host = rig.start().await;
+    last(host.import(&rig, release(&rig, 1, "pause"), &[]).await).await.unwrap();
+    rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
+    let problem = last(host.import(&rig, release(&rig, 2, "pause"), &[]).await).await.unwrap_err();
+    assert!(problem.message.contains("unhealthy"), "{problem}");
+    let seen = until(&host, "it is paused", |d| d.paused).await;
+    assert_eq!(seen.pause.unwrap().by, "update_config of web");
+    assert_eq!(
+        versions(&rig),
+        named(&[("hello-web-1", "1"), ("hello-web-1.next", "2"), ("hello-web-2", "1")]),
+        "neither on nor back"
+    );
+    rig.engine.behave("web", Behaviour::Run);
+    // A newer release takes the place of the one that failed, and goes on when it is let.
+    let newer = host.import(&rig, release(&rig, 3, "pause"), &[]).await;
+    until(&host, "the newer one waits", |d| {
+        d.operation.as_ref().is_some_and(|o| o.target.as_ref().is_some_and(|target| target.seq == 3))
+    })
+    .await;
+    host.host.resume("hello", "ada").await.unwrap();
+    last(newer).await.unwrap();
+    assert_eq!(versions(&rig), named(&[("hello-web-1", "3"), ("hello-web-2", "3")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_paused_is_tried_again_when_it_is_resumed() {
+    let rig = Rig::new();
+    let host = rig.start().await;
+    last(host.import(&rig, release(&rig, 1, "pause"), &[]).await).await.unwrap();
+    rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
+    last(host.import(&rig, release(&rig, 2, "pause"), &[]).await).await.unwrap_err();
+    until(&host, "it is paused", |d| d.paused).await;
+    rig.engine.set_health("hello-web-1.next", crate::engine::types::Health::Healthy);
+    rig.engine.behave("web", Behaviour::Run);
+    host.host.resume("hello", "ada").await.unwrap();
+    until(&host, "it is active", |d| d.active.as_ref().is_some_and(|active| active.seq == 2)).await;
+    assert_eq!(versions(&rig), named(&[("hello-web-1", "2"), ("hello-web-2", "2")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_rollback_or_nothing_said_it_goes_back() {
+    let rig = Rig::new();
+    let host = rig.start().await;
+    last(host.import(&rig, release(&rig, 1, "rollback"), &[]).await).await.unwrap();
+    rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
+    let problem = last(host.import(&rig, release(&rig, 2, "rollback"), &[]).await).await.unwrap_err();
+    assert_eq!(problem.code, codes::ROLLED_BACK, "{problem}");
+    assert_eq!(versions(&rig), named(&[("hello-web-1", "1"), ("hello-web-2", "1")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_continue_the_release_is_active_whatever_became_of_the_service() {
+    let rig = Rig::new();
+    let host = rig.start().await;
+    last(host.import(&rig, release(&rig, 1, "continue"), &[]).await).await.unwrap();
+    rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
+    last(host.import(&rig, release(&rig, 2, "continue"), &[]).await).await.unwrap();
+    let running = versions(&rig);
+    assert!(
+        running.contains(&("hello-web-2.next".into(), "2".into())),
+        "the next one had its turn: {running:?}"
+    );
+    assert!(running.contains(&("hello-web-1".into(), "1".into())), "the old ones serve: {running:?}");
+}
