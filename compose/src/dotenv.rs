@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::budget::MAX_TEXT;
 use crate::interpolate::{self, Lookup, Problem};
 
 /// Why an env file is refused.
@@ -27,7 +26,7 @@ pub(crate) enum Reason {
 pub(crate) fn parse<'e>(text: &str, lookup: Lookup<'_, 'e>) -> Result<BTreeMap<String, String>, Malformed> {
     let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
     let mut values = BTreeMap::new();
-    let mut total = 0;
+    let mut work = 0;
     while reader.skip_to_statement() {
         let line = reader.line;
         let fail = |reason| Malformed { line, reason };
@@ -47,14 +46,9 @@ pub(crate) fn parse<'e>(text: &str, lookup: Lookup<'_, 'e>) -> Result<BTreeMap<S
             Quote::Double => unescape(&raw),
             Quote::None => raw,
         };
-        let filled = interpolate::substitute(&template, &|name| {
-            lookup(name).or_else(|| values.get(name).map(String::as_str))
-        });
+        let inside: Lookup<'_, '_> = &|name| lookup(name).or_else(|| values.get(name).map(String::as_str));
+        let filled = interpolate::fill(&template, inside, &mut work);
         let filled = filled.map_err(|problem| fail(Reason::Variable(problem)))?;
-        total += filled.text.len();
-        if total > MAX_TEXT {
-            return Err(fail(Reason::Variable(Problem::Limit)));
-        }
         values.insert(key, filled.text);
     }
     Ok(values)

@@ -14,6 +14,8 @@ use crate::node::{Mark, Node, Value};
 const MAX_NESTING: usize = 32;
 /// Bytes that one value with variables may have, and may grow to.
 const MAX_VALUE: usize = 1 << 20;
+/// Bytes that may be produced in all while filling in a file, those of defaults that are then not used counted too.
+const MAX_WORK: usize = 16 << 20;
 
 /// Where variables get their values.
 pub(crate) type Environment = BTreeMap<String, String>;
@@ -42,11 +44,16 @@ pub(crate) struct Filled {
 
 /// Fills in one template.
 pub(crate) fn substitute<'e>(template: &str, lookup: Lookup<'_, 'e>) -> Result<Filled, Problem> {
+    fill(template, lookup, &mut 0)
+}
+
+/// The same for one of many: `work` counts what all of them produce.
+pub(crate) fn fill<'e>(template: &str, lookup: Lookup<'_, 'e>, work: &mut usize) -> Result<Filled, Problem> {
     if template.len() > MAX_VALUE {
         return Err(Problem::Limit);
     }
     let mut filled = Filled::default();
-    filled.text = expand(template, lookup, &mut filled.unset, 0)?;
+    filled.text = expand(template, lookup, &mut filled.unset, work, 0)?;
     Ok(filled)
 }
 
@@ -54,6 +61,7 @@ fn expand<'e>(
     template: &str,
     lookup: Lookup<'_, 'e>,
     unset: &mut BTreeSet<String>,
+    work: &mut usize,
     depth: usize,
 ) -> Result<String, Problem> {
     if depth > MAX_NESTING {
@@ -61,6 +69,7 @@ fn expand<'e>(
     }
     let mut out = String::new();
     for part in Parts(template) {
+        let before = out.len();
         match part? {
             Part::Text(text) => out.push_str(text),
             Part::Variable { name, operator, word } => {
@@ -75,7 +84,7 @@ fn expand<'e>(
                     }
                     Some(operator) => {
                         // The word is filled in whether used or not: a mistake in it is one either way.
-                        let word = expand(word, lookup, unset, depth + 1)?;
+                        let word = expand(word, lookup, unset, work, depth + 1)?;
                         let present = if operator.empty_counts_as_unset { filled } else { value.is_some() };
                         match (operator.action, present) {
                             (Action::Default, false) | (Action::Alternative, true) => out.push_str(&word),
@@ -86,7 +95,8 @@ fn expand<'e>(
                 }
             }
         }
-        if out.len() > MAX_VALUE {
+        *work = work.saturating_add(out.len() - before + 1);
+        if out.len() > MAX_VALUE || *work > MAX_WORK {
             return Err(Problem::Limit);
         }
     }
@@ -221,8 +231,15 @@ pub(crate) fn apply(
     budget: &mut Budget,
 ) {
     let lookup = |name: &str| environment.get(name).map(String::as_str);
+    let (mut work, mut spent) = (0, false);
     walk(root, &mut |node, text| {
-        let problem = match substitute(text, &lookup) {
+        // Told already, and not worth the work of going on.
+        if spent {
+            node.mark = Mark::Broken;
+            node.value = Value::Null;
+            return;
+        }
+        let problem = match fill(text, &lookup, &mut work) {
             Ok(filled) => {
                 for name in filled.unset {
                     if findings.is_full_of_warnings() {
@@ -235,14 +252,17 @@ pub(crate) fn apply(
                     );
                 }
                 node.substituted = true;
-                let spent = budget.spend(Weight::text(filled.text.len()), node.at);
+                spent = budget.spend(Weight::text(filled.text.len()), node.at).is_err();
                 node.value = Value::Str(filled.text);
-                match spent {
-                    Ok(()) => return,
-                    Err(_) => Problem::Limit,
+                if !spent {
+                    return;
                 }
+                Problem::Limit
             }
-            Err(problem) => problem,
+            Err(problem) => {
+                spent |= problem == Problem::Limit;
+                problem
+            }
         };
         findings.error(finding(&problem, node.at));
         node.mark = Mark::Broken;
@@ -410,6 +430,10 @@ mod tests {
         let nested = "${N:-".repeat(40) + &"}".repeat(40);
         assert_eq!(fill(&nested), Err(Problem::Limit));
         let long = "x".repeat(100_000);
+        // A default that is not used costs what it costs.
+        let unused = "${A:-$B}".repeat(1000);
+        let lookup = |name: &str| Some(if name == "A" { "a" } else { long.as_str() });
+        assert_eq!(substitute(&unused, &lookup).unwrap_err(), Problem::Limit);
         let bomb = "$A".repeat(20);
         assert_eq!(substitute(&bomb, &|_| Some(long.as_str())).unwrap_err(), Problem::Limit);
     }

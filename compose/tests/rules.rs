@@ -294,6 +294,9 @@ fn env_files_are_folded_in_and_what_is_written_wins() {
     let expected = json!({"A": "12", "B": "own", "C": "$$A", "D": null, "E": null});
     assert_eq!(at(&list, "/services/a/environment"), expected);
     assert_eq!(codes(&[("compose.yaml", "services: {a: {image: x, env_file: no.env}}")]), ["KE-1011"]);
+    // A folder is no missing file, even where one may be missing.
+    let folder = "services: {a: {image: x, env_file: [{path: sub, required: false}]}}";
+    assert_eq!(codes(&[("compose.yaml", folder), ("sub/x", "")]), ["KE-1011"]);
 }
 
 #[test]

@@ -49,6 +49,8 @@ struct Recorder {
     crashed: tokio::sync::Notify,
     /// What the old generation starts on is in order again once the new one is being rolled back.
     heal: Mutex<Option<Fake>>,
+    /// Nothing is applied before the supervisor has had a look at this.
+    look: Mutex<Option<Fake>>,
 }
 
 #[tonic::async_trait]
@@ -57,6 +59,13 @@ impl Hooks for Recorder {
         self.seen.lock().unwrap().push(phase);
         if let (Phase::RollingBack, Some(engine)) = (phase, self.heal.lock().unwrap().as_ref()) {
             engine.behave("web", Behaviour::Run);
+        }
+        let look = self.look.lock().unwrap().clone().filter(|_| phase == Phase::Applying);
+        if let Some(engine) = look {
+            engine.forget_calls();
+            while !engine.calls().iter().any(|call| call.starts_with("list networks")) {
+                tokio::task::yield_now().await;
+            }
         }
         if *self.crash_in.lock().unwrap() == Some(phase) {
             self.crashed.notify_one();

@@ -58,6 +58,18 @@ async fn what_somebody_does_to_a_container_is_put_right_and_told_with_its_reason
     }
 }
 
+#[tokio::test]
+async fn what_an_operation_makes_is_no_drift_though_it_was_not_there_when_it_began() {
+    let rig = Rig::new();
+    // The engine in memory tells nothing of networks and volumes that are made, the real one a little later.
+    *rig.hooks.look.lock().unwrap() = Some(rig.engine.clone());
+    let host = installed(&rig).await;
+    rig.engine.kill("hello-web-1");
+    let told = until(&host, "it is put right", |d| d.last_drift.is_some()).await;
+    let what = told.last_drift.unwrap().what;
+    assert!(what.len() == 1 && what[0].contains("start hello-web-1"), "{what:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_crash_loop_backs_off_is_told_once_and_is_over_when_it_runs() {
     let rig = Rig::new();
