@@ -6,6 +6,7 @@ mod adopt;
 mod attributes;
 mod bad_input;
 mod ceremonies;
+mod corpus;
 mod crash;
 mod drift;
 mod hello;
