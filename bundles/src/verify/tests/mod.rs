@@ -52,7 +52,8 @@ fn a_proper_release_is_verified_and_says_what_to_remember() {
 #[test]
 fn releases_that_break_a_rule_are_refused_with_its_reason() {
     type Case = (&'static str, fn(&mut Release), &'static str);
-    let cases: [Case; 18] = [
+    let cases: [Case; 19] = [
+        ("digest of a root missing", |r| r.root.digests.clear(), "KE-2004"),
         ("wrong product", |r| r.product = "other".into(), "KE-2115"),
         ("wrong stream", |r| r.stream = "edge".into(), "KE-2116"),
         ("other sites", |r| r.audience = Audience::Sites(vec!["south".into()]), "KE-2117"),
@@ -182,6 +183,8 @@ fn malformed_documents_are_refused_before_anything_is_believed() {
         let signers = [&vendor.release_key as &dyn Signer];
         sign::envelope(Role::Release, text.as_bytes().to_vec(), &signers).unwrap().encode()
     };
+    let zoned = serde_json::to_string(&vendor.bundle(7).release).unwrap();
+    let zoned = zoned.replacen("Z\"", "+00:00\"", 1);
     let deep = format!("{{\"format\":1,\"x\":{}{}}}", "[".repeat(40), "]".repeat(40));
     for (name, release) in [
         ("not JSON", b"hello".to_vec()),
@@ -196,6 +199,7 @@ fn malformed_documents_are_refused_before_anything_is_believed() {
         ("number with an exponent", payload(r#"{"format":1e0}"#)),
         ("negative number", payload(r#"{"format":-1}"#)),
         ("number beyond 64 bits", payload(r#"{"format":18446744073709551617}"#)),
+        ("time in another zone", payload(&zoned)),
         ("number as text", payload(r#"{"format":"1"}"#)),
         ("bytes after the payload", payload(r#"{"format":1} x"#)),
         ("envelope as a list", br#"["application/vnd.kedge.release.v1+json","e30=",[]]"#.to_vec()),
@@ -291,6 +295,12 @@ fn a_fresh_statement_is_held_to_its_rules() {
     trust.advance(&verified.advance);
 
     let refused = |document: &[u8], now| check(&trust, document, now).unwrap_err();
+    let twice = vendor.fresh(now(), &[&six]);
+    let mut twice: Fresh = json_of(&twice);
+    twice.streams.push(twice.streams[0].clone());
+    let payload = serde_json::to_vec(&twice).unwrap();
+    let twice = sign::envelope(Role::Fresh, payload, &[&vendor.fresh_key]).unwrap().encode();
+    assert!(refused(&twice, now()).to_string().contains("listed twice"));
     assert!(matches!(refused(&vendor.fresh(earlier, &[&six]), now()), Refusal::FreshRollback { .. }));
     assert!(matches!(refused(&vendor.fresh(now(), &[&five]), now()), Refusal::FreshRollback { .. }));
     let late = now() + SignedDuration::from_hours(72);
@@ -327,6 +337,24 @@ fn a_fresh_statement_is_held_to_its_rules() {
         Refusal::Unsigned { document: Document::Fresh, .. }
     ));
     assert!(matches!(refused(&six.envelope, now()), Refusal::PayloadType { document: Document::Fresh, .. }));
+}
+
+fn json_of<T: serde::de::DeserializeOwned>(document: &[u8]) -> T {
+    serde_json::from_slice(&Envelope::parse(document).unwrap().payload).unwrap()
+}
+
+#[test]
+fn a_document_is_looked_at_only_if_it_is_small_enough() {
+    let vendor = Vendor::new("a");
+    let good = vendor.bundle(7).documents();
+    let large = vec![b' '; crate::json::MAX_SIZE + 1];
+    for (name, large) in [
+        ("manifest.json", Documents { manifest: large.clone(), ..good.clone() }),
+        ("oci-layout", Documents { oci_layout: large, ..good }),
+    ] {
+        let refusal = documents(&large, &vendor.trust(), &vendor.context()).expect_err(name);
+        assert!(matches!(refusal, Refusal::Malformed { .. }), "{name}: {refusal}");
+    }
 }
 
 #[test]
