@@ -379,3 +379,66 @@ async fn a_watcher_tells_that_the_engine_went_and_came_back() {
     assert_eq!(watcher.observe().await.unwrap().containers[0].health, Health::None);
     assert_eq!(rig.fake.states(), [("p-web-1".to_owned(), State::Running)]);
 }
+
+/// The addresses of a container, by network.
+fn addresses(rig: &Rig, name: &str) -> BTreeMap<String, Option<String>> {
+    let networks = rig.fake.container(name).unwrap().detail.unwrap().networks;
+    networks.into_iter().map(|(network, endpoint)| (network, endpoint.ip)).collect()
+}
+
+fn checked(names: &[&str]) -> Stack {
+    let check = |stack: Stack, name: &&str| {
+        stack.edit(name, |s| s.healthcheck = Some(crate::plan::tests::builders::check()))
+    };
+    names.iter().fold(Stack::of(names), check)
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_loses_its_names_keeps_its_address_and_with_it_its_connections() {
+    let rig = Rig::new().await;
+    let stack = checked(&["web"]);
+    assert!(rig.up(&stack).await.is_done());
+    let before = addresses(&rig, "p-web-1");
+    let observed = observe(rig.engine.as_ref(), &stack.desired().scope()).await.unwrap();
+    let keep = Policy { keep_superseded: true, ..Policy::default() };
+    let newer = stack.image("web", "app:2").desired();
+    assert!(rig.apply(&plan(&newer, &observed, &Memory::default(), keep)).await.is_done());
+    let kept = rig.fake.containers().into_iter().find(|c| c.name.contains(crate::plan::KEPT)).unwrap();
+    assert_eq!(addresses(&rig, &kept.name), before);
+    assert!(kept.detail.unwrap().networks["p_default"].aliases.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_cannot_be_kept_is_no_reason_to_stay_without() {
+    let rig = Rig::new().await;
+    let stack = checked(&["web"]);
+    assert!(rig.up(&stack).await.is_done());
+    let plan = rig.plan(&stack.image("web", "app:2").desired(), &Memory::default()).await;
+    rig.fake.fail("connect", "p-web-1.next", Kind::Conflict, 1);
+    let outcome = rig.apply(&plan).await;
+    assert!(outcome.is_done(), "{:?}", outcome.failures().collect::<Vec<_>>());
+    let web = rig.fake.container("p-web-1").unwrap();
+    assert!(web.detail.unwrap().networks["p_default"].aliases.contains("web"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_sibling_does_not_delay_the_update_of_another_service() {
+    let rig = Rig::new().await;
+    let stack = checked(&["slow", "fast"]);
+    assert!(rig.up(&stack).await.is_done());
+    rig.fake.behave("slow", Behaviour::HealthyAfter(Duration::from_secs(100)));
+    let newer = stack.image("slow", "app:2").image("fast", "app:2");
+    let plan = rig.plan(&newer.desired(), &Memory::default()).await;
+    let (began, mut fast) = (Instant::now(), None);
+    let mut look = |progress: Progress<'_>| {
+        if let Progress::Done(step, _) = progress
+            && step.action.to_string() == "remove p-fast-1"
+        {
+            fast = Some(began.elapsed());
+        }
+    };
+    let cancel = CancellationToken::new();
+    let outcome = apply(&rig.engine, &rig.hub, &plan, Options::default(), &cancel, &mut look).await;
+    assert!(outcome.is_done() && began.elapsed() > Duration::from_secs(100));
+    assert!(fast.unwrap() < Duration::from_secs(5), "{fast:?}");
+}

@@ -164,7 +164,8 @@ fn mounted(
                     .push(format!("service {name} mounts {source}, which each customer's host must have"));
                 continue;
             };
-            let path = Path::new(root).join(within);
+            // The folder itself is "." within it; paths below it must not begin with that.
+            let path = if within == "." { PathBuf::from(root) } else { Path::new(root).join(within) };
             if path.is_file() {
                 wanted.insert(within.to_owned());
             } else if path.is_dir() {

@@ -104,6 +104,17 @@ async fn a_folder_becomes_a_bundle_that_verifies_with_every_file_it_needs() {
 }
 
 #[tokio::test]
+async fn a_project_that_mounts_its_own_folder_is_taken_whole() {
+    let compose = COMPOSE.replace("./conf:/etc/web:ro", "./:/etc/web:ro");
+    let (vendor, dir, out) = (Vendor::new("a"), project(&compose), tempfile::tempdir().unwrap());
+    let bundle = out.path().join("shop.bundle");
+    build(&options(dir.path(), &vendor), &bundle, &[&vendor.release_key], &Quiet).await.unwrap();
+    let content = verify(&bundle, &vendor).admitted.content;
+    let paths: Vec<_> = content.files.iter().map(|file| file.path.as_str()).collect();
+    assert!(paths.contains(&"conf/deep/b.conf") && paths.contains(&"unrelated.txt"), "{paths:?}");
+}
+
+#[tokio::test]
 async fn two_builds_of_one_folder_are_the_same_byte_for_byte() {
     let (vendor, out) = (Vendor::new("a"), tempfile::tempdir().unwrap());
     let mut digests = Vec::new();

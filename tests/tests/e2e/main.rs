@@ -5,6 +5,7 @@
 mod adopt;
 mod attributes;
 mod bad_input;
+mod corpus;
 mod crash;
 mod drift;
 mod hello;

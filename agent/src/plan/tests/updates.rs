@@ -328,3 +328,44 @@ fn a_file_whose_content_changed_makes_its_container_anew() {
     let plan = plan(&newer.desired(), &stack.running(), &Memory::default(), Policy::default());
     assert_eq!(plan.services(), Set::from(["web"]));
 }
+
+#[test]
+fn an_image_that_changed_under_the_same_tag_makes_its_container_anew() {
+    let stack = Stack::of(&["web", "other"]);
+    let observed = stack.running().but("p-web-1", |web| web.image_id = "sha256:app:1, older".into());
+    let plan = plan(&stack.desired(), &observed, &Memory::default(), Policy::default());
+    assert_eq!(plan.services(), Set::from(["web"]));
+    assert!(plan.describe()[0].ends_with("it has another image"), "{:?}", plan.describe());
+}
+
+#[test]
+fn a_secret_or_config_whose_content_changed_makes_its_container_anew() {
+    use kedge_compose::model::{FileMount, FileObject, FileSource};
+    for is_secret in [true, false] {
+        let mount = FileMount { source: "key".into(), target: "/run/key".into(), ..FileMount::default() };
+        let mut stack = Stack::of(&["web", "other"]).edit("web", |web| match is_secret {
+            true => web.secrets.push(mount),
+            false => web.configs.push(mount),
+        });
+        let object = FileObject { source: FileSource::Environment("KEY".into()), ..FileObject::default() };
+        match is_secret {
+            true => stack.project.secrets.insert("key".into(), object),
+            false => stack.project.configs.insert("key".into(), object),
+        };
+        stack.files.insert("key".into(), "one".into());
+        let mut newer = stack.clone();
+        newer.files.insert("key".into(), "two".into());
+        assert_plan(&stack, &stack.running(), "");
+        let plan = plan(&newer.desired(), &stack.running(), &Memory::default(), Policy::default());
+        assert_eq!(plan.services(), Set::from(["web"]), "secret: {is_secret}");
+    }
+}
+
+#[test]
+fn a_service_that_got_another_name_is_there_before_the_old_one_goes() {
+    assert_plan(
+        &Stack::of(&["site"]),
+        &Stack::of(&["web"]).running(),
+        "create p-site-1 < start p-site-1 < stop p-web-1 < remove p-web-1",
+    );
+}
