@@ -81,6 +81,7 @@ pub async fn run_with(
         courier: watch::Sender::new(None),
         trust: tokio::sync::Mutex::new(store.get::<TrustRecord>("")?.map(|record| record.0)),
         fresh: watch::Sender::new(None),
+        delivering: std::sync::Mutex::new(()),
         intake: tokio::sync::Mutex::new(()),
         hooks,
         time: Timekeeper::open(&store, Arc::clone(&clock))?,

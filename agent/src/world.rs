@@ -53,6 +53,8 @@ pub struct World {
     pub trust: Mutex<Option<Trust>>,
     /// The hub's newest verified statement of which releases are the newest.
     pub fresh: watch::Sender<Option<kedge_bundle::roles::Fresh>>,
+    /// Held while a licence is read from the store and written for containers.
+    pub delivering: std::sync::Mutex<()>,
     /// One large intake at a time: disk is checked before, and two would each believe it to be theirs.
     pub intake: Mutex<()>,
     /// For tests: called when a phase has been written and before its effect.

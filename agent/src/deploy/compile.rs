@@ -24,7 +24,6 @@ use crate::licence;
 use crate::plan::abilities;
 use crate::plan::desired::{Desired, PlacedImage, Placement};
 use crate::problem::Problem;
-use crate::store::LicenceRecord;
 use crate::world::World;
 
 /// A release, compiled for this host.
@@ -114,8 +113,7 @@ pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled,
         };
         let product = &order.loaded.listing.product;
         if product.licence.is_some() && !order.dry_run {
-            let record = world.store.get::<LicenceRecord>(&product.product)?;
-            licence::deliver(&world.deployment_folder(&order.deployment), record.as_ref())?;
+            licence::deliver(&world, &order.deployment, &product.product)?;
         }
         let inputs = Inputs {
             content: &world.content,

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, LicenceRecord, state_folder, write_file};
@@ -19,8 +20,14 @@ pub fn folder(deployment: &Path) -> PathBuf {
 /// Brings the folder of a deployment to what it should hold: the product's licence, or nothing yet. Blocks.
 ///
 /// # Errors
-/// When it cannot be written.
-pub fn deliver(deployment: &Path, record: Option<&LicenceRecord>) -> Result<(), Problem> {
+/// When the store cannot be read or the folder cannot be written.
+pub fn deliver(world: &World, deployment: &str, product: &str) -> Result<(), Problem> {
+    // What is read and what is written belong together: two at once could leave the older one.
+    let _alone = world.delivering.lock().unwrap_or_else(PoisonError::into_inner);
+    write(&world.deployment_folder(deployment), world.store.get::<LicenceRecord>(product)?.as_ref())
+}
+
+pub(super) fn write(deployment: &Path, record: Option<&LicenceRecord>) -> Result<(), Problem> {
     let folder = folder(deployment);
     // Containers run as whoever they like: the folder is theirs to read.
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder);
@@ -34,20 +41,16 @@ pub fn deliver(deployment: &Path, record: Option<&LicenceRecord>) -> Result<(), 
     }
 }
 
-/// The same for every deployment of the licence's product.
+/// The same for every deployment of a product.
 ///
 /// # Errors
 /// When one cannot be written.
-pub(super) async fn to_all(world: &World, record: &LicenceRecord) -> Result<(), Problem> {
-    let deployments = world.store.scan::<DeploymentRecord>("")?;
-    let folders: Vec<PathBuf> = deployments
-        .iter()
-        .filter(|deployment| deployment.product == record.product)
-        .map(|deployment| world.deployment_folder(&deployment.name))
-        .collect();
-    let record = record.clone();
+pub(super) async fn to_all(world: &Arc<World>, product: &str) -> Result<(), Problem> {
+    let (world, product) = (Arc::clone(world), product.to_owned());
     let written = tokio::task::spawn_blocking(move || {
-        folders.iter().try_for_each(|folder| deliver(folder, Some(&record)))
+        let deployments = world.store.scan::<DeploymentRecord>("")?;
+        let mut its = deployments.iter().filter(|deployment| deployment.product == product);
+        its.try_for_each(|deployment| deliver(&world, &deployment.name, &product))
     });
     written
         .await

@@ -8,6 +8,7 @@ mod delivery;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kedge_bundle::codes::Coded;
 use kedge_bundle::licence::standing::{Change, Place, permit, standing};
@@ -41,7 +42,7 @@ pub struct Judged {
 ///
 /// # Errors
 /// Why it was refused, or what could not be written.
-pub async fn install(world: &World, file: &[u8]) -> Result<Judged, Problem> {
+pub async fn install(world: &Arc<World>, file: &[u8]) -> Result<Judged, Problem> {
     match verified(world, file).await {
         Ok(record) => {
             let licence = record.licence()?;
@@ -55,7 +56,7 @@ pub async fn install(world: &World, file: &[u8]) -> Result<Judged, Problem> {
                 .await?;
             world.store.commit(Writes::new().put(&record)?).await?;
             world.time.learn(licence.issued);
-            delivery::to_all(world, &record).await?;
+            delivery::to_all(world, &record.product).await?;
             tracing::info!(
                 product = record.product,
                 id = licence.id,

@@ -38,11 +38,11 @@ fn a_renewal_replaces_the_file_that_containers_read() {
             installed: String::new(),
         }
     };
-    deliver(folder.path(), None).unwrap();
+    delivery::write(folder.path(), None).unwrap();
     let file = super::folder(folder.path()).join("licence.json");
     assert!(!file.exists(), "there is nothing to deliver yet");
     for serial in [1, 2] {
-        deliver(folder.path(), Some(&record(serial))).unwrap();
+        delivery::write(folder.path(), Some(&record(serial))).unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), record(serial).file);
     }
 }

@@ -96,6 +96,7 @@ impl<'a> Probe<'a> {
     /// Removes the deployment, and looks whether what was to run before the end has run.
     pub(super) fn check_the_end(&self) {
         let image = self.inspect("hooks")["Image"].as_str().unwrap_or_default().to_owned();
+        let stored = self.inspect("stored");
         self.host.kedge(&["remove", &self.name, "--yes"]).succeeded();
         let volume = format!("{}_hooked:/hooked", self.name);
         let said =
@@ -104,5 +105,11 @@ impl<'a> Probe<'a> {
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines, ["pre_start web", "pre_start tool", "post_start 1000", "pre_stop 0"]);
         assert!(self.host.docker().of_project("container", &self.name).is_empty());
+        // Volumes are kept, and one without a name carries no label by which the end of the test would find it.
+        let mounts = stored["Mounts"].as_array().into_iter().flatten();
+        for mount in mounts.filter(|mount| mount["Destination"] == "/anonymous") {
+            let volume = mount["Name"].as_str().unwrap_or_default();
+            self.host.docker().run(&["volume", "rm", volume]).succeeded();
+        }
     }
 }
