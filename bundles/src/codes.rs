@@ -205,7 +205,10 @@ codes! {
         "An image could not be read from its source", "Check the reference, the source and the credentials";
     /// Key files.
     KEY = "KE-2304", exit exit::USAGE, retry false,
-        "A signing key could not be used", "Check the path and the passphrase";
+        "A signing key could not be used", "Check the path and the passphrase, or what the signing command says";
+    /// A change of the root that cannot be made.
+    CEREMONY = "KE-2306", exit exit::USAGE, retry false,
+        "The root document cannot be changed like this", "See what the root lists with `kedgectl keys root show`";
     /// Writing the output.
     OUTPUT = "KE-2305", exit exit::UNEXPECTED, retry true,
         "The output could not be written", "Check the path, permissions and free space";

@@ -110,6 +110,7 @@ mod tests {
         assert_eq!(good.parse::<Digest>().unwrap().to_string(), good);
         for bad in [
             good.to_uppercase(),
+            format!("sha256:{}", good[7..].to_uppercase()),
             good.replace("sha256:", "sha512:"),
             good.replace("sha256:", ""),
             good[..70].to_owned(),

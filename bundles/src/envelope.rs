@@ -54,7 +54,7 @@ impl Envelope {
     /// # Errors
     /// [`JsonError`] when it is not one.
     pub fn parse(bytes: &[u8]) -> Result<Self, JsonError> {
-        let wire: WireEnvelope = json::strict(bytes)?;
+        let wire: WireEnvelope = json::document(bytes)?;
         if wire.signatures.len() > MAX_SIGNATURES {
             return Err(JsonError::Malformed(format!("more than {MAX_SIGNATURES} signatures")));
         }

@@ -1,7 +1,8 @@
 //! JSON from outside, read strictly: bounded in size and depth, and no object may hold one key twice.
 //!
 //! Two readers that disagree on which of two equal keys counts are how a signed document comes to mean
-//! two things. So the text is walked once for shape before it is given a type.
+//! two things. So the text is walked once for shape before it is given a type. Documents are objects: a list in the
+//! order of the fields, which the parser would take as well, is a second spelling of the same and refused.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -14,6 +15,9 @@ pub const MAX_SIZE: usize = 4 << 20;
 
 /// No document or manifest is nested deeper.
 pub const MAX_DEPTH: usize = 32;
+
+/// Longest reason given for refusing a document, in characters: it is logged, audited and sent.
+const MAX_REASON: usize = 240;
 
 /// Why a text was not taken as a document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,12 +38,37 @@ pub fn strict<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     if bytes.len() > MAX_SIZE {
         return Err(JsonError::TooLarge(bytes.len()));
     }
-    let malformed = |error: serde_json::Error| JsonError::Malformed(error.to_string());
+    // The parser's messages quote what they stumble over, and that is as long as a stranger wants it to be.
+    let malformed = |error: serde_json::Error| JsonError::Malformed(shown(&error.to_string(), MAX_REASON));
     let mut walk = serde_json::Deserializer::from_slice(bytes);
     let depth = Cell::new(0);
     Shape(&depth).deserialize(&mut walk).map_err(malformed)?;
     walk.end().map_err(malformed)?;
     serde_json::from_slice(bytes).map_err(malformed)
+}
+
+/// The beginning and the end of a text that may be long: the end says where it is.
+fn shown(text: &str, most: usize) -> String {
+    let count = text.chars().count();
+    if count <= most {
+        return text.to_owned();
+    }
+    let half = most / 2;
+    let (head, tail): (String, String) =
+        (text.chars().take(half).collect(), text.chars().skip(count - half).collect());
+    format!("{head}…{tail}")
+}
+
+/// [`strict`], for what must be an object.
+///
+/// # Errors
+/// As [`strict`].
+pub fn document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
+    let value = strict(bytes)?;
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(JsonError::Malformed("not an object".into()));
+    }
+    Ok(value)
 }
 
 /// Walks any value and keeps nothing of it.
@@ -147,6 +176,19 @@ mod tests {
             assert!(error.contains(reason), "{reason}: {error}");
         }
         assert!(strict::<Value>(&[b'"', 0xff, b'"']).is_err(), "not UTF-8");
+        for text in ["[]", "1", "null", " \"x\""] {
+            strict::<Value>(text.as_bytes()).unwrap();
+            assert_eq!(document::<Value>(text.as_bytes()), Err(JsonError::Malformed("not an object".into())));
+        }
+    }
+
+    #[test]
+    fn a_reason_is_short_however_long_the_text_is_that_it_quotes() {
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+        let error =
+            strict::<std::collections::BTreeMap<String, u32>>(long.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("invalid type") && error.contains("column"), "{error}");
+        assert!(error.len() < 2 * MAX_REASON, "{} bytes", error.len());
     }
 
     #[test]

@@ -11,8 +11,10 @@
 //!  licence, clock           what a customer may use, and until when
 //!  product, parameters      what a product asks for, and the answers
 //!  build ── assemble        (feature `build`) a folder to a bundle; only the vendor's binary has these
-//!    └── sign, keys         (feature `build`) signing, and private keys in files
-//!  testing                  (feature `build`, or tests) a vendor in memory
+//!    └── sign               (feature `build`) signing: with keys in files or behind a command
+//!          ├── keys, command_signer
+//!          └── ceremony     (feature `build`) a new root, passed from hand to hand
+//!  testing                  (feature `testing`, or tests) a vendor in memory
 //!  codes                    the catalogue of errors, for all crates
 //! ```
 //!
@@ -31,12 +33,16 @@
 //! first byte that is not what was signed.
 
 pub mod admission;
-#[cfg(any(test, feature = "build"))]
+#[cfg(any(test, feature = "testing"))]
 pub mod assemble;
 #[cfg(feature = "build")]
 pub mod build;
+#[cfg(any(test, feature = "build"))]
+pub mod ceremony;
 pub mod clock;
 pub mod codes;
+#[cfg(any(test, feature = "build"))]
+pub mod command_signer;
 pub mod digest;
 pub mod envelope;
 pub mod json;
@@ -48,10 +54,10 @@ pub mod parameters;
 pub mod product;
 pub mod reader;
 pub mod roles;
-#[cfg(any(test, feature = "build"))]
+#[cfg(any(test, feature = "testing"))]
 pub mod sign;
 pub mod tar;
-#[cfg(any(test, feature = "build"))]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod unpack;
 pub mod verify;

@@ -18,6 +18,9 @@ pub const FORMAT: u32 = 1;
 /// The largest number in a document: 2^53 - 1.
 pub const MAX_NUMBER: u64 = (1 << 53) - 1;
 
+/// The longest life of a [`Fresh`] statement: what an attacker who has the hub and its key can hold hosts back for.
+pub const MAX_FRESH_LIFE: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+
 /// Who may say what. Each role has its own keys and its own payload type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -168,6 +171,18 @@ impl Root {
             Role::Fresh => &self.roles.fresh,
             Role::Licence => &self.roles.licence,
             Role::Support => &self.roles.support,
+        }
+    }
+
+    /// The same, to be changed in a ceremony.
+    #[cfg(any(test, feature = "build"))]
+    pub(crate) const fn role_mut(&mut self, role: Role) -> &mut RoleKeys {
+        match role {
+            Role::Root => &mut self.roles.root,
+            Role::Release => &mut self.roles.release,
+            Role::Fresh => &mut self.roles.fresh,
+            Role::Licence => &mut self.roles.licence,
+            Role::Support => &mut self.roles.support,
         }
     }
 
@@ -324,7 +339,7 @@ pub struct Fresh {
     /// When it was made; never falls from one statement to the next.
     #[serde(with = "utc")]
     pub issued: Timestamp,
-    /// Some days later.
+    /// Some days later, at most [`MAX_FRESH_LIFE`].
     #[serde(with = "utc")]
     pub expires: Timestamp,
     /// One line per product and stream.
@@ -347,7 +362,11 @@ impl Fresh {
                 return Err(format!("{} {} is listed twice", line.product, line.stream));
             }
         }
-        period(self.issued, self.expires)
+        period(self.issued, self.expires)?;
+        if self.expires.duration_since(self.issued) > MAX_FRESH_LIFE {
+            return Err("a statement that lives longer than 7 days".into());
+        }
+        Ok(())
     }
 
     /// The line of one stream.

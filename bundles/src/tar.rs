@@ -254,7 +254,7 @@ mod tests {
             (forged(156, b"\0"), "old tar"),
             (forged(156, b"?"), "unknown"),
             (forged(257, b"ustar  \0"), "ustar"),
-            (forged(100, b"0004755\0"), "mode"),
+            (forged(100, b"0004755\0"), "the mode is not 0644"),
             (forged(100, b"0000755\0"), "mode"),
             (forged(108, b"0000001\0"), "uid"),
             (forged(136, b"00000000001\0"), "mtime"),

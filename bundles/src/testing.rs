@@ -26,6 +26,8 @@ pub fn now() -> Timestamp {
 /// A vendor: keys of every role, and a chain of roots.
 #[derive(Debug, Clone)]
 pub struct Vendor {
+    /// The moment that its dates lie around.
+    pub now: Timestamp,
     /// Three; two must sign.
     pub root_keys: Vec<SigningKey>,
     /// One must sign.
@@ -53,9 +55,15 @@ fn keys(keys: &[&SigningKey], threshold: u32) -> RoleKeys {
 }
 
 impl Vendor {
-    /// A vendor with a first root document.
+    /// A vendor with a first root document, everything being valid at [`now`].
     #[must_use]
     pub fn new(seed: &str) -> Self {
+        Self::at(seed, now())
+    }
+
+    /// The same, everything being valid at another moment.
+    #[must_use]
+    pub fn at(seed: &str, now: Timestamp) -> Self {
         let root_keys: Vec<_> = (0..3).map(|number| key(seed, number)).collect();
         let [release_key, fresh_key, licence_key, support_key] =
             [10, 11, 12, 13].map(|number| key(seed, number));
@@ -64,8 +72,8 @@ impl Vendor {
             version: 1,
             epoch: 1,
             vendor: "Example".into(),
-            issued: "2026-01-01T00:00:00Z".parse().expect("a time"),
-            expires: "2028-01-01T00:00:00Z".parse().expect("a time"),
+            issued: now - jiff::SignedDuration::from_hours(3_636),
+            expires: now + jiff::SignedDuration::from_hours(13_884),
             roles: Roles {
                 root: keys(&root_keys.iter().collect::<Vec<_>>(), 2),
                 release: keys(&[&release_key], 1),
@@ -76,7 +84,7 @@ impl Vendor {
         };
         let (roots, envelopes) = (Vec::new(), Vec::new());
         let mut vendor =
-            Self { root_keys, release_key, fresh_key, licence_key, support_key, roots, envelopes };
+            Self { now, root_keys, release_key, fresh_key, licence_key, support_key, roots, envelopes };
         let signers = [&vendor.root_keys[0] as &dyn Signer, &vendor.root_keys[1]];
         let envelope = sign::root(&root, &signers).expect("signed");
         vendor.envelopes.push(envelope);
@@ -124,7 +132,9 @@ impl Vendor {
     /// A signed bundle of any content, its release changed by `change` before it is signed.
     #[must_use]
     pub fn bundle_with(&self, draft: Draft, change: impl FnOnce(&mut Release)) -> TestBundle {
-        let mut release = draft.release(terms(1), &self.envelopes);
+        let hours = jiff::SignedDuration::from_hours;
+        let terms = Terms { issued: self.now - hours(756), expires: self.now + hours(8_004), ..terms(1) };
+        let mut release = draft.release(terms, &self.envelopes);
         let number = draft.content.product.version.rsplit('.').next().and_then(|last| last.parse().ok());
         release.seq = number.unwrap_or(1);
         change(&mut release);

@@ -5,5 +5,6 @@
     reason = "all of it is test code: failing loudly is its purpose"
 )]
 
+pub mod hostile;
 pub mod reference;
 pub mod rig;

@@ -244,6 +244,11 @@ impl Log {
             event,
         };
         let mut bytes = serde_json::to_vec(&line).map_err(|e| failed(e.into()))?;
+        if bytes.len() as u64 >= MAX_LINE {
+            // Whoever checks the chain would stumble over it.
+            let why = format!("an event of {} bytes is too long for it", bytes.len());
+            return Err(failed(std::io::Error::other(why)));
+        }
         let digest = hash(&bytes);
         bytes.push(b'\n');
         let before = tail.file.seek(SeekFrom::End(0)).map_err(failed)?;
@@ -316,6 +321,16 @@ mod tests {
         let (_folder, path) = log_of(3);
         let (seq, head) = verify(File::open(&path).unwrap()).unwrap();
         assert_eq!((seq, head), Log::open(&path).unwrap().head());
+    }
+
+    #[test]
+    fn an_event_too_long_to_be_checked_is_not_written() {
+        let (_folder, path) = log_of(1);
+        let log = Log::open(&path).unwrap();
+        let version = "x".repeat(MAX_LINE as usize);
+        assert!(log.append(&Event::AgentStarted { version }).is_err());
+        log.append(&Event::AgentStopped).unwrap();
+        assert_eq!(verify(File::open(&path).unwrap()).unwrap(), log.head());
     }
 
     #[test]

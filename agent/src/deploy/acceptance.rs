@@ -76,6 +76,9 @@ pub async fn installed(world: &World, release: &ReleaseRef) -> Result<(), Proble
     world.advance(&trust, &Advance { counter, ..Advance::default() }).await
 }
 
+/// Longest reason in the audit log, in characters: it quotes what a stranger wrote.
+const MAX_REASON: usize = 2_000;
+
 /// Writes a refusal to the audit log.
 ///
 /// # Errors
@@ -92,7 +95,7 @@ pub async fn audit_refusal(
             from: from.to_owned(),
             release,
             code: problem.code.id.to_owned(),
-            reason: problem.message.clone(),
+            reason: problem.message.chars().take(MAX_REASON).collect(),
         })
         .await
 }

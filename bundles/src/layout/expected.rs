@@ -244,11 +244,19 @@ impl Expected {
                     manifest.layers.len()
                 )));
             }
-            image.platform = Some(Platform {
+            let platform = Platform {
                 architecture: config.architecture.clone(),
                 os: config.os.clone(),
                 variant: config.variant.clone(),
-            });
+            };
+            // Some readers choose by the index, the engine by the configuration: they must choose alike.
+            let listed = image.descriptor.platform.as_ref();
+            if listed.is_some_and(|listed| {
+                (&listed.architecture, &listed.os) != (&platform.architecture, &platform.os)
+            }) {
+                return Err(Fault::Index(format!("{:.80} is listed for another platform", image.reference)));
+            }
+            image.platform = Some(platform);
             image.layers.clear();
             for (descriptor, &diff_id) in manifest.layers.iter().zip(diff_ids) {
                 // Checked when the manifest was taken.
@@ -317,7 +325,7 @@ impl Pending {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Fault> {
-    json::strict(bytes).map_err(|error| Fault::Malformed { what: what.into(), reason: error.to_string() })
+    json::document(bytes).map_err(|error| Fault::Malformed { what: what.into(), reason: error.to_string() })
 }
 
 fn manifest_type(what: &str, descriptor: &Descriptor) -> Result<(), Fault> {

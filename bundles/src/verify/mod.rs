@@ -146,9 +146,9 @@ pub(crate) fn payload<T: serde::de::DeserializeOwned>(
     }
     let malformed =
         |error: crate::json::JsonError| Refusal::Malformed { document, reason: error.to_string() };
-    let Format { format } = crate::json::strict(bytes).map_err(malformed)?;
+    let Format { format } = crate::json::document(bytes).map_err(malformed)?;
     if format > crate::roles::FORMAT {
         return Err(Refusal::NewerFormat { document, format });
     }
-    crate::json::strict(bytes).map_err(malformed)
+    crate::json::document(bytes).map_err(malformed)
 }

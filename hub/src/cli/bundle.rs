@@ -1,8 +1,8 @@
 //! `kedgectl bundle`: building, signing, verifying and looking into bundles.
 
-use super::keyfile::{Opener, PassphraseArgs};
 use super::out::{self, Format, Table};
 use super::progress::Bars;
+use super::signers::{SignerArgs, borrowed};
 use super::{after, duration, input};
 use crate::codes;
 use crate::error::{Failure, Result, coded};
@@ -35,15 +35,17 @@ read from x-kedge.images in the compose file. Registry credentials are KEDGE_REG
 KEDGE_REGISTRY_PASSWORD, else those of `docker login`.")]
     Build(Box<Build>),
     /// Add a signature to a bundle
-    #[command(after_help = "Example:\n  kedgectl bundle sign shop.kedge --key keys/release.pem")]
+    #[command(after_help = "Examples:
+  kedgectl bundle sign shop.kedge --key keys/release.pem
+  kedgectl bundle sign shop.kedge --signer-cmd 'hsm-sign --slot 3' --public-key release.pub")]
     Sign {
         /// The bundle
         file: PathBuf,
-        /// The release key
+        /// The release key's file
         #[arg(long, value_name = "FILE")]
-        key: PathBuf,
+        key: Option<PathBuf>,
         #[command(flatten)]
-        passphrase: PassphraseArgs,
+        signer: SignerArgs,
         /// Write the signed bundle here; default: in place
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
@@ -85,13 +87,13 @@ pub(crate) struct Build {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Key to sign the release with; may be repeated
-    #[arg(long = "release-key", value_name = "FILE", required_unless_present = "unsigned")]
+    #[arg(long = "release-key", value_name = "FILE", required_unless_present_any = ["unsigned", "signer_cmd"])]
     release_keys: Vec<PathBuf>,
     /// Leave the release unsigned, for `bundle sign`
-    #[arg(long, conflicts_with = "release_keys")]
+    #[arg(long, conflicts_with_all = ["release_keys", "signer_cmd"])]
     unsigned: bool,
     #[command(flatten)]
-    passphrase: PassphraseArgs,
+    signer: SignerArgs,
     /// Root document, or the folder with the chain of them; repeated: the chain, version 1 first
     #[arg(long = "root", value_name = "PATH", required = true)]
     roots: Vec<PathBuf>,
@@ -140,10 +142,10 @@ pub(crate) struct Build {
 pub(crate) async fn run(command: Command) -> Result<()> {
     match command {
         Command::Build(args) => run_build(*args).await,
-        Command::Sign { file, key, passphrase, output } => {
+        Command::Sign { file, key, signer, output } => {
             input::check_readable(&file)?;
-            let key = Opener::new(&passphrase).open(&key)?;
-            build::sign_bundle(&file, output.as_deref().unwrap_or(&file), &key).map_err(coded)?;
+            let signer = signer.one(key.as_ref())?;
+            build::sign_bundle(&file, output.as_deref().unwrap_or(&file), signer.as_ref()).map_err(coded)?;
             out::note(&format!("{} is signed.", output.unwrap_or(file).display()));
             Ok(())
         }
@@ -160,9 +162,8 @@ pub(crate) async fn run(command: Command) -> Result<()> {
 }
 
 async fn run_build(args: Build) -> Result<()> {
-    let opener = Opener::new(&args.passphrase);
-    let keys = args.release_keys.iter().map(|path| opener.open(path)).collect::<Result<Vec<_>>>()?;
-    let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();
+    let keys = args.signer.open(&args.release_keys)?;
+    let signers = borrowed(&keys);
     let notes = args.notes.as_deref().map(|path| input::read_text(path, input::MAX_DOCUMENT)).transpose()?;
     let issued = Timestamp::now();
     let audience = if args.sites.is_empty() { Audience::All } else { Audience::Sites(args.sites) };

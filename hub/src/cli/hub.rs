@@ -2,14 +2,13 @@
 
 use super::client::Data;
 use super::input;
-use super::keyfile::{Opener, PassphraseArgs};
 use super::out::{self, Format, Table};
+use super::signers::SignerArgs;
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::hub::{Config, Hub};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use kedge_bundle::sign::Signer;
 use kedge_proto::hub::v1::{CreateTokenRequest, ListTokensRequest, RevokeTokenRequest};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,11 +55,11 @@ pub(crate) struct Serve {
     /// Publish the bundles that appear in this folder
     #[arg(long, value_name = "FOLDER")]
     publish: Option<PathBuf>,
-    /// Key for signed statements of what is newest
+    /// Key for signed statements of what is newest; or a --signer-cmd
     #[arg(long, value_name = "FILE")]
     fresh_key: Option<PathBuf>,
     #[command(flatten)]
-    passphrase: PassphraseArgs,
+    signer: SignerArgs,
     /// Write the port's number to this file when it is open
     #[arg(long, value_name = "FILE")]
     port_file: Option<PathBuf>,
@@ -176,9 +175,10 @@ pub(crate) async fn run(command: Command) -> Result<()> {
 async fn run_hub(serve: Serve) -> Result<()> {
     start_log(serve.log);
     let roots = input::roots(&serve.roots)?;
-    let fresh_key = match &serve.fresh_key {
-        Some(path) => Some(Box::new(Opener::new(&serve.passphrase).open(path)?) as Box<dyn Signer>),
-        None => None,
+    let fresh_key = if serve.fresh_key.is_some() || serve.signer.has_command() {
+        Some(serve.signer.one(serve.fresh_key.as_ref())?)
+    } else {
+        None
     };
     let config = Config {
         data: serve.data.data,

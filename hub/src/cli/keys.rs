@@ -6,8 +6,8 @@ use crate::codes;
 use crate::error::{Failure, Result, coded};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use kedge_bundle::keys::{Init, Keyring};
-use kedge_bundle::roles::{Role, Root};
+use kedge_bundle::keys::{Init, Keyring, generate, write_new};
+use kedge_bundle::roles::{PublicKey, Role, Root};
 use kedge_bundle::verify::{Trust, roots};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +24,26 @@ Afterwards: root-1.pem, root-2.pem… belong on media of their own, in different
 where releases are made; fresh.pem on the hub. The fingerprint, the only line on standard output, is what
 customers are given by a way that does not lead through the hub.")]
     Init(InitArgs),
+    /// Make one key pair, on the machine of the person who will hold it
+    #[command(after_help = "Example:
+  kedgectl keys new alice
+
+writes alice.pem, the private key, and alice.pub, which goes to whoever drafts the root document.")]
+    New {
+        /// Where: NAME.pem and NAME.pub, neither of which may be there
+        name: PathBuf,
+        #[command(flatten)]
+        passphrase: PassphraseArgs,
+        /// Leave the private key readable to whoever can read the file
+        #[arg(long, conflicts_with = "passphrase_file")]
+        no_passphrase: bool,
+        /// How the result is written
+        #[arg(short, long, default_value = "table")]
+        output: Format,
+    },
+    /// Draft, sign, show and publish root documents: ceremonies
+    #[command(subcommand)]
+    Root(super::root::Command),
     /// Show the root document: roles, keys and the fingerprint for customers
     #[command(after_help = "Example:\n  kedgectl keys show --dir keys -o json")]
     Show {
@@ -68,6 +88,10 @@ pub(crate) struct InitArgs {
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Init(args) => init(&args),
+        Command::New { name, passphrase, no_passphrase, output } => {
+            new(&name, &passphrase, no_passphrase, output)
+        }
+        Command::Root(command) => super::root::run(command),
         Command::Show { dir, output } => show(&dir, output),
     }
 }
@@ -112,6 +136,43 @@ fn init(args: &InitArgs) -> Result<()> {
             out::note(&format!("Root document: {}", keyring.root_path(1).display()));
             out::note("Fingerprint (SHA-256) for customers:");
             out::text(&format!("{}\n", fingerprint.hex()))
+        }
+    }
+}
+
+fn new(name: &Path, passphrase: &PassphraseArgs, no_passphrase: bool, output: Format) -> Result<()> {
+    let with = |extension: &str| {
+        let mut path = name.as_os_str().to_owned();
+        path.push(extension);
+        PathBuf::from(path)
+    };
+    let (private, public) = (with(".pem"), with(".pub"));
+    if let Some(path) = [&private, &public].into_iter().find(|path| path.exists()) {
+        return Err(Failure::new(codes::EXISTS, format!("{} is there already", path.display())));
+    }
+    let passphrase = if no_passphrase { None } else { Some(new_passphrase(passphrase)?) };
+    let holder = name.file_name().map(|name| name.to_string_lossy().into_owned());
+    let key = generate();
+    let described = PublicKey::new(&key.verifying_key(), holder.clone());
+    write_new(&private, &key, passphrase.as_ref()).map_err(coded)?;
+    let line = format!("{} {}\n", described.public, holder.unwrap_or_default());
+    std::fs::write(&public, line).map_err(|error| {
+        Failure::new(codes::OUTPUT, format!("{} cannot be written", public.display())).because(error)
+    })?;
+    if passphrase.is_none() {
+        out::note("warning: the private key is not encrypted; whoever can read the file can sign as you");
+    }
+    match output {
+        Format::Json => out::json(&serde_json::json!({
+            "key": private, "public_key": public, "public": described.public, "id": described.id(),
+        })),
+        Format::Table => {
+            out::note(&format!(
+                "Made {}, to be kept, and {}, to be given away.",
+                private.display(),
+                public.display()
+            ));
+            out::text(&format!("{}\n", described.public))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `kedgectl licence`: what customers may use.
 
-use super::keyfile::{Opener, PassphraseArgs};
 use super::out::{self, Format};
+use super::signers::{SignerArgs, borrowed};
 use super::{after, input};
 use crate::codes;
 use crate::error::{Failure, Result, coded};
@@ -9,7 +9,6 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use kedge_bundle::licence::{self, Licence, Limits};
 use kedge_bundle::roles::{FORMAT, PublicKey, Role, Root};
-use kedge_bundle::sign::Signer;
 use kedge_bundle::verify::{Trust, roots};
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -81,10 +80,10 @@ pub(crate) struct Issue {
     #[arg(long = "feature", value_name = "NAME")]
     features: Vec<String>,
     /// Private licence key; again where the root asks for more than one
-    #[arg(long = "key", required = true, value_name = "FILE")]
+    #[arg(long = "key", required_unless_present = "signer_cmd", value_name = "FILE")]
     keys: Vec<PathBuf>,
     #[command(flatten)]
-    passphrase: PassphraseArgs,
+    signer: SignerArgs,
     /// Root documents, or the folder with them
     #[arg(long = "root", required = true, value_name = "PATH")]
     roots: Vec<PathBuf>,
@@ -111,9 +110,8 @@ fn issue(args: Issue) -> Result<()> {
         licence::read(&root, &file).map_err(coded)
     });
     let licence = draft(&args, before.transpose()?, root.epoch, Timestamp::now())?;
-    let opener = Opener::new(&args.passphrase);
-    let keys = args.keys.iter().map(|path| opener.open(path)).collect::<Result<Vec<_>>>()?;
-    let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();
+    let keys = args.signer.open(&args.keys)?;
+    let signers = borrowed(&keys);
     let listed: Vec<String> = root.role(Role::Licence).keys.iter().map(PublicKey::id).collect();
     for signer in &signers {
         let id = PublicKey::new(&signer.public(), None).id();

@@ -12,6 +12,8 @@ pub(crate) mod licence;
 pub(crate) mod out;
 pub(crate) mod progress;
 pub(crate) mod release;
+pub(crate) mod root;
+pub(crate) mod signers;
 pub(crate) mod version;
 
 use crate::error::{Failure, Result};

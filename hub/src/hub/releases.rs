@@ -224,7 +224,7 @@ impl Releases {
         }
         let newest = newest_for(held.by_digest.values(), site);
         let fresh = match &self.fresh_key {
-            Some(key) => fresh::signed(newest.iter().map(AsRef::as_ref), now, key.as_ref())?,
+            Some(key) => unhurried(|| fresh::signed(newest.iter().map(AsRef::as_ref), now, key.as_ref()))?,
             None => Vec::new(),
         };
         let offers =
@@ -235,6 +235,15 @@ impl Releases {
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A key may be behind a command that takes its time: other tasks of this thread go elsewhere meanwhile.
+fn unhurried<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

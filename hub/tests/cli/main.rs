@@ -163,6 +163,164 @@ fn encrypted_keys_sign_with_their_passphrase_only() {
     desk.ok(&["bundle", "verify", "shop.kedge", "--root", "keys"]);
 }
 
+const HOLDERS: [&str; 7] = ["alice", "bob", "carol", "release", "fresh", "licence", "support"];
+
+/// Three holders, each with a key of their own, and a first root drafted.
+fn drafted(desk: &Desk) {
+    let roles = ["release", "fresh", "licence", "support"]
+        .map(|role| [format!("--{role}-key"), format!("{role}.pub")]);
+    let mut args: Vec<&str> =
+        vec!["keys", "root", "init", "--draft", "1.json", "--vendor", "Example", "--threshold", "2"];
+    args.extend(["--root-key", "alice.pub", "--root-key", "bob.pub", "--root-key", "carol.pub"]);
+    args.extend(roles.iter().flatten().map(String::as_str));
+    desk.ok(&args);
+    desk.fails(&["keys", "root", "publish", "1.json", "--root", "keys/root"], 11);
+}
+
+/// The same with keys in files, and the root signed by two of them.
+fn ceremony(desk: &Desk) {
+    for name in HOLDERS {
+        let public = desk.ok(&["keys", "new", name, "--no-passphrase"]);
+        assert_eq!(public.trim().len(), 64, "the public key alone: {public}");
+    }
+    drafted(desk);
+    for holder in ["alice.pem", "carol.pem"] {
+        desk.ok(&["keys", "root", "sign", "1.json", "--key", holder, "--yes"]);
+    }
+    desk.ok(&["keys", "root", "publish", "1.json", "--root", "keys/root"]);
+}
+
+#[test]
+fn a_root_is_drafted_signed_by_its_holders_and_published() {
+    let desk = Desk::new();
+    ceremony(&desk);
+    desk.ok(&["keys", "new", "dave", "--no-passphrase"]);
+    desk.ok(&[
+        "keys", "root", "rotate", "--draft", "2.json", "--role", "root", "--key", "carol", "--with",
+        "dave.pub",
+    ]);
+    let shown = desk.json(&["keys", "root", "show", "2.json"]);
+    assert_eq!((&shown["root"]["version"], &shown["complete"]), (&2.into(), &false.into()));
+    let changes = shown["changes"].to_string();
+    assert!(
+        changes.contains("removes key") && changes.contains("(carol)") && changes.contains("(dave)"),
+        "{changes}"
+    );
+    // Two holders sign copies of their own; a stranger's signature is refused; without a yes nobody signs.
+    std::fs::copy(desk.path("2.json"), desk.path("2-bob.json")).unwrap();
+    desk.fails(&["keys", "root", "sign", "2.json", "--key", "release.pem", "--yes"], 2);
+    let before = std::fs::read(desk.path("2.json")).unwrap();
+    desk.fails(&["keys", "root", "sign", "2.json", "--key", "alice.pem"], 2);
+    desk.ok(&["keys", "root", "sign", "2.json", "--key", "alice.pem", "--dry-run"]);
+    assert_eq!(std::fs::read(desk.path("2.json")).unwrap(), before);
+    let said = desk.ok(&["keys", "root", "sign", "2.json", "--key", "alice.pem", "--yes"]);
+    assert!(said.contains("1 of 2 for version 1, 1 of 2 for version 2"), "{said}");
+    desk.fails(&["keys", "root", "add", "--draft", "2.json", "--role", "release", "--key", "dave.pub"], 2);
+    let output = desk.run(&["keys", "root", "sign", "2-bob.json", "--key", "dave.pem", "--yes"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.contains("the threshold of version 2 only"), "{errors}");
+    desk.fails(&["keys", "root", "publish", "2.json", "2-bob.json"], 11);
+    desk.ok(&["keys", "root", "sign", "2-bob.json", "--key", "bob.pem", "--yes"]);
+    desk.ok(&["keys", "root", "publish", "2.json", "2-bob.json", "--dry-run"]);
+    assert!(!desk.path("keys/root/2.json").exists());
+    desk.ok(&["keys", "root", "publish", "2.json", "2-bob.json"]);
+    desk.fails(&["keys", "root", "publish", "2.json", "2-bob.json"], 2);
+    let shown = desk.json(&["keys", "root", "show"]);
+    assert_eq!((&shown["root"]["version"], &shown["complete"]), (&2.into(), &true.into()));
+    desk.ok(&[
+        "bundle",
+        "build",
+        "shop",
+        "-o",
+        "shop.kedge",
+        "--seq",
+        "1",
+        "--release-key",
+        "release.pem",
+        "--root",
+        "keys",
+    ]);
+    desk.ok(&["bundle", "verify", "shop.kedge", "--root", "keys/root/1.json"]);
+}
+
+#[test]
+fn everything_is_signed_by_a_command_where_no_key_is_at_hand() {
+    let desk = Desk::new();
+    if Command::new("openssl").arg("version").output().is_err() {
+        return;
+    }
+    // `openssl` stands for the hardware module. It signs files, so the script keeps what it is given.
+    let module = "cat > $1.bytes && openssl pkeyutl -sign -rawin -inkey $1.key -in $1.bytes";
+    desk.write("module", &format!("#!/bin/sh\n{module}\n"));
+    let chmod = Command::new("chmod").arg("+x").arg(desk.path("module")).status();
+    assert!(chmod.unwrap().success());
+    for name in HOLDERS {
+        let openssl = |args: &[&str]| {
+            let output = Command::new("openssl").args(args).current_dir(desk.folder.path()).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            output.stdout
+        };
+        let file = format!("{name}.key");
+        openssl(&["genpkey", "-algorithm", "ed25519", "-out", &file]);
+        let public = openssl(&["pkey", "-in", &file, "-pubout", "-outform", "DER"]);
+        let digits: String = public[public.len() - 32..].iter().map(|byte| format!("{byte:02x}")).collect();
+        desk.write(&format!("{name}.pub"), &digits);
+    }
+    drafted(&desk);
+    let by = |holder: &str| {
+        [
+            "--signer-cmd".to_owned(),
+            format!("./module {holder}"),
+            "--public-key".into(),
+            format!("{holder}.pub"),
+        ]
+    };
+    let with = |args: &[&str], signer: [String; 4]| {
+        let all: Vec<String> = args.iter().map(ToString::to_string).chain(signer).collect();
+        all
+    };
+    let ok = |args: Vec<String>| desk.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    for holder in ["alice", "carol"] {
+        ok(with(&["keys", "root", "sign", "1.json", "--yes"], by(holder)));
+    }
+    desk.ok(&["keys", "root", "publish", "1.json"]);
+    ok(with(&["bundle", "build", "shop", "-o", "shop.kedge", "--seq", "1", "--root", "keys"], by("release")));
+    desk.ok(&["bundle", "verify", "shop.kedge", "--root", "keys"]);
+    ok(with(&["bundle", "sign", "shop.kedge"], by("release")));
+    ok(with(
+        &[
+            "licence",
+            "issue",
+            "--product",
+            "shop",
+            "--customer",
+            "North",
+            "--id",
+            "n1",
+            "--root",
+            "keys",
+            "-o",
+            "n1.licence",
+        ],
+        by("licence"),
+    ));
+    desk.ok(&["licence", "inspect", "n1.licence", "--root", "keys"]);
+    desk.ok(&["keys", "root", "rotate", "--draft", "2.json", "--new-epoch"]);
+    for holder in ["alice", "bob"] {
+        ok(with(&["keys", "root", "sign", "2.json", "--yes"], by(holder)));
+    }
+    desk.ok(&["keys", "root", "publish", "2.json"]);
+    assert_eq!(desk.json(&["keys", "root", "show"])["root"]["epoch"], 2);
+    // Another key than the one named, a command that fails, one without its public key.
+    let mixed = ["--signer-cmd", "./module bob", "--public-key", "release.pub"];
+    let sign = ["bundle", "sign", "shop.kedge"];
+    assert!(desk.fails(&[&sign[..], &mixed].concat(), 2).contains("no signature by the public key"));
+    let failing = ["--signer-cmd", "false", "--public-key", "release.pub"];
+    desk.fails(&[&sign[..], &failing].concat(), 2);
+    assert_eq!(desk.run(&[&sign[..], &["--signer-cmd", "true"]].concat()).status.code(), Some(2));
+    assert_eq!(desk.run(&sign).status.code(), Some(2));
+}
+
 #[test]
 fn a_bundle_that_is_not_as_it_should_be_has_its_own_exit_code() {
     let desk = Desk::with_keys();

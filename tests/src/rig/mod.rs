@@ -15,3 +15,4 @@ pub mod programs;
 pub mod requests;
 pub mod scratch_disk;
 pub mod vendor;
+pub mod witness;

@@ -27,6 +27,31 @@ fn crates_depend_only_on_those_they_may_know() {
     assert_none(all.iter().flat_map(manifests::broken_rules).collect());
 }
 
+/// What verifies must be able to stand alone: in a container of its own, in a boot loader, under a fuzzer.
+#[test]
+fn verification_needs_no_runtime_no_engine_and_no_network() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.args([
+        "tree",
+        "-p",
+        "kedge-bundle",
+        "--no-default-features",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+    ]);
+    let output = command.args(["--locked", "--offline"]).current_dir(root()).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).expect("text");
+    let names: Vec<&str> = tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.contains(&"ed25519-dalek") && names.contains(&"kedge-compose"), "{tree}");
+    let never =
+        ["tokio", "mio", "bollard", "hyper", "oci-client", "rustls", "reqwest", "tonic", "rustix", "socket2"];
+    assert_none(names.into_iter().filter(|name| never.contains(name)).map(str::to_owned).collect());
+}
+
 #[test]
 fn modules_name_only_what_they_may_know() {
     let files = sources::read_all(&root());

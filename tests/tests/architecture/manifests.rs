@@ -76,7 +76,8 @@ pub(crate) fn broken_rules(manifest: &Manifest) -> Vec<String> {
     // What its tests do is their own affair: the binary is what must not be able to build or sign.
     for (dependency, spec) in dependencies(manifest, &["dependencies"]) {
         let features = spec.get("features").and_then(Value::as_array);
-        let builds = features.is_some_and(|list| list.iter().any(|f| f.as_str() == Some("build")));
+        let builds =
+            features.is_some_and(|list| list.iter().any(|f| matches!(f.as_str(), Some("build" | "testing"))));
         if name == "kedge" && dependency == "kedge-bundle" && builds {
             found
                 .push("kedge turns on kedge-bundle's `build`: the agent neither builds nor signs".to_owned());

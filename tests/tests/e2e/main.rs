@@ -5,10 +5,12 @@
 mod adopt;
 mod attributes;
 mod bad_input;
+mod ceremonies;
 mod corpus;
 mod crash;
 mod drift;
 mod hello;
+mod hostile;
 mod neighbours;
 mod operating;
 mod own_engine;

@@ -25,7 +25,11 @@ fn altered_archives_are_refused_with_their_reason() {
     }
     type Case = (&'static str, &'static str, fn(&mut Vec<u8>));
     let last = "the last layer";
-    let cases: [Case; 31] = [
+    let cases: [Case; 32] = [
+        ("44 end of which the second half is none", "after the end", |b| {
+            let at = b.len() - 1;
+            b[at] = 1;
+        }),
         ("31 parent folder", "plain relative", |b| {
             insert(b, "index.json", &forged("../index.json", 0, |_| {}))
         }),

@@ -27,9 +27,24 @@ fn index_of(bundle: &TestBundle) -> Index {
 #[test]
 fn indexes_that_break_the_layouts_rules_are_refused() {
     type Case = (&'static str, fn(&mut Index), &'static str);
-    let cases: [Case; 11] = [
+    let cases: [Case; 16] = [
         ("53 index inside an index", |i| i.manifests[0].media_type = media::INDEX.into(), "media type"),
         ("53 manifest elsewhere", |i| i.manifests[0].urls = vec!["https://example.com/".into()], "URL"),
+        ("of another schema", |i| i.schema_version = 1, "schema version 2"),
+        ("product of another type", |i| i.manifests[1].media_type = media::LAYER.into(), "media type"),
+        (
+            "reference with a control character",
+            |i| drop(i.manifests[0].annotations.insert(media::REF_NAME.into(), "a\n".into())),
+            "unusable reference",
+        ),
+        (
+            "more images than allowed",
+            |i| {
+                let one = i.manifests[0].clone();
+                i.manifests.resize(layout::limits::IMAGES + 1, one);
+            },
+            "images: 1025",
+        ),
         ("no product", |i| drop(i.manifests.pop()), "0 product manifests"),
         ("two products", |i| i.manifests.push(i.manifests[1].clone()), "2 product manifests"),
         ("reference twice", |i| i.manifests.insert(0, i.manifests[0].clone()), "there twice"),
@@ -38,6 +53,14 @@ fn indexes_that_break_the_layouts_rules_are_refused() {
         ("50 size lies, too large", |i| i.manifests[0].size += 1, "are listed"),
         ("50 size overflows", |i| i.manifests[0].size = u64::MAX, "more than"),
         ("51 blob that is not there", |i| i.manifests[0].digest = Digest::of(b"x"), "not listed"),
+        (
+            "53 another platform",
+            |i| {
+                let (architecture, os) = ("arm64".into(), "linux".into());
+                i.manifests[0].platform = Some(layout::Platform { architecture, os, variant: None });
+            },
+            "another platform",
+        ),
         ("53 product as image", |i| i.manifests[1].artifact_type = None, "0 product"),
     ];
     let vendor = Vendor::new("a");
@@ -87,6 +110,17 @@ fn images_that_break_the_layouts_rules_cannot_be_assembled_or_read() {
             manifest(|m| m.layers[0].media_type = "text/plain".into()),
             "media type",
         ),
+        ("of another schema", manifest(|m| m.schema_version = 1), "schema version 2"),
+        (
+            "that says another type than the index",
+            manifest(|m| m.media_type = Some(media::DOCKER_MANIFEST.into())),
+            "media type",
+        ),
+        (
+            "more layers than allowed",
+            manifest(|m| m.layers.resize(layout::limits::LAYERS + 1, m.layers[0].clone())),
+            "layers: 513",
+        ),
         ("53 cycle", manifest(|m| m.config.media_type = media::MANIFEST.into()), "media type"),
         (
             "layer listed as configuration",
@@ -121,6 +155,11 @@ fn images_that_break_the_layouts_rules_cannot_be_assembled_or_read() {
         ("52 too few diff_ids", rootfs("[]"), "0 diff_ids for 1 layers"),
         ("52 wrong diff_id", rootfs(&format!("[\"{wrong}\"]")), "has diff_id"),
         ("22 unknown algorithm", rootfs("[\"md5:00\"]"), "unknown hash algorithm"),
+        (
+            "rootfs of another kind",
+            config(r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"files","diff_ids":[]}}"#),
+            "rootfs type",
+        ),
         ("no rootfs", config(r#"{"architecture":"amd64","os":"linux"}"#), "rootfs"),
         ("28 key twice", config(r#"{"architecture":"amd64","os":"linux","os":"linux"}"#), "twice"),
     ] {
@@ -159,6 +198,40 @@ fn product_files_that_break_a_rule_are_refused() {
     }
     let error = assemble(&product(1), vec![file("other.yaml", b"")], vec![]).unwrap_err();
     assert!(error.to_string().contains("compose.yaml"), "{error}");
+}
+
+/// Walks index and product manifest as they are given; what follows is not reached.
+fn product_manifest(change: impl FnOnce(&mut Manifest)) -> String {
+    let bundle = Vendor::new("a").bundle(3);
+    let mut index = index_of(&bundle);
+    let listed = index.manifests.last().unwrap().digest;
+    let mut manifest: Manifest = serde_json::from_slice(&bundle.blob(&listed).unwrap()).unwrap();
+    change(&mut manifest);
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    let last = index.manifests.last_mut().unwrap();
+    (last.digest, last.size) = (Digest::of(&bytes), bytes.len() as u64);
+    let mut expected = layout::Expected::new(&serde_json::to_vec(&index).unwrap(), 1 << 50).unwrap();
+    expected.take(&bytes).unwrap_err().to_string()
+}
+
+#[test]
+fn product_manifests_that_break_the_layouts_rules_are_refused() {
+    type Case = (&'static str, fn(&mut Manifest), &'static str);
+    let cases: [Case; 5] = [
+        ("of an image", |m| m.artifact_type = None, "media type \"\""),
+        ("with another configuration", |m| m.config.media_type = media::CONFIG.into(), "media type"),
+        ("with a layer among its files", |m| m.layers[0].media_type = media::LAYER.into(), "media type"),
+        ("with a file that is too large", |m| m.layers[0].size = layout::limits::FILE + 1, "bytes of a file"),
+        (
+            "with more files than allowed",
+            |m| m.layers.resize(layout::limits::FILES + 1, m.layers[0].clone()),
+            "files: 4097",
+        ),
+    ];
+    for (name, change, reason) in cases {
+        let said = product_manifest(change);
+        assert!(said.contains(reason), "{name}: {said}");
+    }
 }
 
 #[test]

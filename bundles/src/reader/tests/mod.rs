@@ -192,7 +192,12 @@ fn the_tether_admits_blob_by_blob_what_the_reader_admits_from_a_file() {
     while let Some(blob) = admission.next_needed().cloned() {
         let bytes = bundle.blob(&blob.digest).unwrap();
         assert!(admission.accept_bytes(&Digest::of(b"x"), &bytes).is_err(), "out of order");
-        assert!(admission.accept_bytes(&blob.digest, &bytes[1..]).is_err(), "too short");
+        let short = admission.accept_bytes(&blob.digest, &bytes[1..]).unwrap_err();
+        assert!(matches!(short, AdmissionError::BlobSize { .. }), "too short: {short}");
+        // Said at the byte too many, before anything is stored of it.
+        let mut intake = admission.begin().unwrap().unwrap();
+        intake.write(&bytes).unwrap();
+        assert!(matches!(intake.write(b"x"), Err(AdmissionError::BlobSize { .. })), "too long");
         if blob.kind == Kind::Layer {
             admission.accept_present(&blob.digest).unwrap();
         } else {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::admission::{Admission, AdmissionError};
-use crate::roles::{Audience, PublicKey, Release};
+use crate::roles::{Audience, MAX_FRESH_LIFE, PublicKey, Release};
 use crate::sign::{self, Signer};
 use crate::testing::{TestBundle, Vendor, key, now, sample};
 
@@ -52,7 +52,8 @@ fn a_proper_release_is_verified_and_says_what_to_remember() {
 #[test]
 fn releases_that_break_a_rule_are_refused_with_its_reason() {
     type Case = (&'static str, fn(&mut Release), &'static str);
-    let cases: [Case; 18] = [
+    let cases: [Case; 19] = [
+        ("digest of a root missing", |r| r.root.digests.clear(), "KE-2004"),
         ("wrong product", |r| r.product = "other".into(), "KE-2115"),
         ("wrong stream", |r| r.stream = "edge".into(), "KE-2116"),
         ("other sites", |r| r.audience = Audience::Sites(vec!["south".into()]), "KE-2117"),
@@ -134,6 +135,29 @@ fn one_key_cannot_meet_a_threshold_of_two() {
     open(&both, &vendor.trust(), &vendor.context()).unwrap();
 }
 
+/// Made by the holder of the key with the neutral element in place of a random point: lenient verifiers take it, for
+/// other messages as well if the key is chosen for it.
+#[test]
+fn a_signature_that_only_lenient_verifiers_take_counts_for_nothing() {
+    let vendor = Vendor::new("a");
+    let made = "0100000000000000000000000000000000000000000000000000000000000000\
+                273224397626756eeee1e6b3f1f120541255d3e4cbd36ce34d79dfff02088f0d";
+    let sig = hex::decode(made).unwrap();
+    let payload_type = Role::Release.payload_type().to_owned();
+    let keyid = PublicKey::new(&vendor.release_key.verifying_key(), None).id();
+    let signatures = vec![crate::envelope::Signature { keyid, sig: sig.clone() }];
+    let envelope = Envelope { payload_type, payload: b"{}".to_vec(), signatures };
+    let signature = ed25519_dalek::Signature::from_slice(&sig).unwrap();
+    let lenient = ed25519_dalek::Verifier::verify(
+        &vendor.release_key.verifying_key(),
+        &envelope.signed_bytes(),
+        &signature,
+    );
+    assert!(lenient.is_ok(), "the case is one");
+    let refused = Refusal::Unsigned { document: Document::Release, have: 0, need: 1 };
+    assert_eq!(signed(&vendor.roots[0], Role::Release, &envelope.encode()), Err(refused));
+}
+
 #[test]
 fn a_document_of_one_role_never_passes_as_another() {
     let vendor = Vendor::new("a");
@@ -159,6 +183,8 @@ fn malformed_documents_are_refused_before_anything_is_believed() {
         let signers = [&vendor.release_key as &dyn Signer];
         sign::envelope(Role::Release, text.as_bytes().to_vec(), &signers).unwrap().encode()
     };
+    let zoned = serde_json::to_string(&vendor.bundle(7).release).unwrap();
+    let zoned = zoned.replacen("Z\"", "+00:00\"", 1);
     let deep = format!("{{\"format\":1,\"x\":{}{}}}", "[".repeat(40), "]".repeat(40));
     for (name, release) in [
         ("not JSON", b"hello".to_vec()),
@@ -169,6 +195,16 @@ fn malformed_documents_are_refused_before_anything_is_believed() {
         ("too deep", payload(&deep)),
         ("field missing", payload(r#"{"format":1}"#)),
         ("no format", payload("{}")),
+        ("number with a fraction", payload(r#"{"format":1.0}"#)),
+        ("number with an exponent", payload(r#"{"format":1e0}"#)),
+        ("negative number", payload(r#"{"format":-1}"#)),
+        ("number beyond 64 bits", payload(r#"{"format":18446744073709551617}"#)),
+        ("time in another zone", payload(&zoned)),
+        ("number as text", payload(r#"{"format":"1"}"#)),
+        ("bytes after the payload", payload(r#"{"format":1} x"#)),
+        ("envelope as a list", br#"["application/vnd.kedge.release.v1+json","e30=",[]]"#.to_vec()),
+        ("byte order mark", [b"\xef\xbb\xbf", good.release.as_slice()].concat()),
+        ("bytes after the envelope", [good.release.as_slice(), b"{}"].concat()),
     ] {
         let refusal = documents(&Documents { release, ..good.clone() }, &vendor.trust(), &vendor.context());
         assert!(
@@ -259,10 +295,22 @@ fn a_fresh_statement_is_held_to_its_rules() {
     trust.advance(&verified.advance);
 
     let refused = |document: &[u8], now| check(&trust, document, now).unwrap_err();
+    let twice = vendor.fresh(now(), &[&six]);
+    let mut twice: Fresh = json_of(&twice);
+    twice.streams.push(twice.streams[0].clone());
+    let payload = serde_json::to_vec(&twice).unwrap();
+    let twice = sign::envelope(Role::Fresh, payload, &[&vendor.fresh_key]).unwrap().encode();
+    assert!(refused(&twice, now()).to_string().contains("listed twice"));
     assert!(matches!(refused(&vendor.fresh(earlier, &[&six]), now()), Refusal::FreshRollback { .. }));
     assert!(matches!(refused(&vendor.fresh(now(), &[&five]), now()), Refusal::FreshRollback { .. }));
     let late = now() + SignedDuration::from_hours(72);
     assert!(matches!(refused(&vendor.fresh(now(), &[&six]), late), Refusal::FreshExpired { .. }));
+    for (life, good) in [(MAX_FRESH_LIFE, true), (MAX_FRESH_LIFE + SignedDuration::from_secs(1), false)] {
+        let statement = Fresh { format: 1, issued: now(), expires: now() + life, streams: vec![] };
+        let payload = serde_json::to_vec(&statement).unwrap();
+        let long = sign::envelope(Role::Fresh, payload, &[&vendor.fresh_key]).unwrap().encode();
+        assert_eq!(check(&trust, &long, now()).is_ok(), good, "{life:?}");
+    }
     let end = time("2028-01-01T00:00:00Z");
     let statement = vendor.fresh(end - SignedDuration::from_hours(1), &[&six]);
     assert!(matches!(refused(&statement, end), Refusal::RootExpired { version: 1, .. }));
@@ -289,6 +337,24 @@ fn a_fresh_statement_is_held_to_its_rules() {
         Refusal::Unsigned { document: Document::Fresh, .. }
     ));
     assert!(matches!(refused(&six.envelope, now()), Refusal::PayloadType { document: Document::Fresh, .. }));
+}
+
+fn json_of<T: serde::de::DeserializeOwned>(document: &[u8]) -> T {
+    serde_json::from_slice(&Envelope::parse(document).unwrap().payload).unwrap()
+}
+
+#[test]
+fn a_document_is_looked_at_only_if_it_is_small_enough() {
+    let vendor = Vendor::new("a");
+    let good = vendor.bundle(7).documents();
+    let large = vec![b' '; crate::json::MAX_SIZE + 1];
+    for (name, large) in [
+        ("manifest.json", Documents { manifest: large.clone(), ..good.clone() }),
+        ("oci-layout", Documents { oci_layout: large, ..good }),
+    ] {
+        let refusal = documents(&large, &vendor.trust(), &vendor.context()).expect_err(name);
+        assert!(matches!(refusal, Refusal::Malformed { .. }), "{name}: {refusal}");
+    }
 }
 
 #[test]

@@ -63,7 +63,15 @@ fn rotate(vendor: &mut Vendor, missing: usize, change: fn(&mut Root), also: &[&S
 #[test]
 fn impossible_roots_are_refused() {
     type Case = (&'static str, fn(&mut Root), &'static str);
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
+        (
+            "more keys than are counted",
+            |r| {
+                let many = (1000..1065).map(|number| key("a", number).verifying_key());
+                r.roles.release.keys = many.map(|key| PublicKey::new(&key, None)).collect();
+            },
+            "too many keys",
+        ),
         ("key twice", |r| r.roles.release.keys.push(r.roles.release.keys[0].clone()), "twice"),
         ("too few keys", |r| r.roles.release.threshold = 2, "threshold of 2 with 1"),
         ("threshold of zero", |r| r.roles.release.threshold = 0, "threshold of 0"),
@@ -141,6 +149,46 @@ fn the_newest_root_of_either_side_decides() {
     let resigned = old.resigned(Role::Release, &[&vendor.release_key], |r| r.seq = 3);
     let verified = open(&resigned, &trust, &vendor.context()).unwrap();
     assert_eq!((verified.root.version, verified.advance.root), (2, None));
+}
+
+#[test]
+fn the_chain_is_as_long_as_the_release_says() {
+    let vendor = Vendor::new("a");
+    let mut longer = vendor.clone();
+    longer.rotate(&[], |_| {});
+    let mut bundle = vendor.bundle(1);
+    bundle.roots = longer.envelopes;
+    let refusal = open(&bundle, &vendor.trust(), &vendor.context()).unwrap_err();
+    assert_eq!(refusal, Refusal::RootVersion { expected: 1, found: 2 });
+}
+
+#[test]
+fn a_statement_of_an_earlier_epoch_does_not_bind_and_an_older_root_is_not_taken_back() {
+    let mut vendor = Vendor::new("a");
+    let mut trust = vendor.trust();
+    let believe = |vendor: &Vendor, trust: &Trust, statement: &[u8]| {
+        let roots = roots(trust, &vendor.envelopes).unwrap();
+        fresh(trust, &Context::at(now()), &roots, statement)
+    };
+    // A stolen hub key has listed the end of all numbers, far in the future.
+    let far = vendor.bundle(1).resigned(Role::Release, &[&vendor.release_key], |r| r.seq = 1 << 52);
+    let late = now() + jiff::SignedDuration::from_hours(24 * 300);
+    trust.advance(&believe(&vendor, &trust, &vendor.fresh(late, &[&far])).unwrap().advance);
+    let before = believe(&vendor, &trust, &vendor.fresh(now(), &[&vendor.bundle(2)]));
+    assert!(matches!(before, Err(Refusal::FreshRollback { .. })));
+    let old = roots(&vendor.trust(), &vendor.envelopes).unwrap().accepted;
+    vendor.rotate(&[], |root| root.epoch = 2);
+    let after = believe(&vendor, &trust, &vendor.fresh(now(), &[&vendor.bundle(2)])).unwrap();
+    trust.advance(&after.advance);
+    assert_eq!(trust.root.as_ref().unwrap().version, 2);
+    assert_eq!(trust.fresh.as_ref().unwrap().issued, now());
+    // Verifications that began earlier end later.
+    trust.advance(&Advance { root: old, ..Advance::default() });
+    let mut stale = after.advance.fresh.unwrap();
+    (stale.issued, stale.listed) = (now() - jiff::SignedDuration::from_hours(1), vec![]);
+    trust.advance(&Advance { fresh: Some(stale), ..Advance::default() });
+    assert_eq!(trust.fresh.as_ref().unwrap().listed.len(), 1);
+    assert_eq!(trust.root.as_ref().unwrap().version, 2);
 }
 
 #[test]
