@@ -81,7 +81,7 @@ pub async fn run_with(
         courier: watch::Sender::new(None),
         trust: tokio::sync::Mutex::new(store.get::<TrustRecord>("")?.map(|record| record.0)),
         fresh: watch::Sender::new(None),
-        delivering: std::sync::Mutex::new(()),
+        licensing: tokio::sync::Mutex::new(()),
         intake: tokio::sync::Mutex::new(()),
         hooks,
         time: Timekeeper::open(&store, Arc::clone(&clock))?,
@@ -133,7 +133,7 @@ pub async fn run_with(
     for task in tasks {
         task.abort();
     }
-    if let Err(problem) = timekeeper::write(&world).await {
+    if let Err(problem) = timekeeper::end(&world).await {
         tracing::warn!(%problem, "the last time seen could not be written");
     }
     audit.append(&audit::Event::AgentStopped)?;

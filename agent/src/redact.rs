@@ -51,7 +51,10 @@ impl Redactor {
         let mut known = Vec::new();
         for secret in secrets {
             // Logs come line by line: of a key that has many, each may turn up alone.
-            let lines = secret.reveal().lines().map(str::trim).filter(|line| !line.is_empty());
+            // A short one of many says nothing: it would black out every lone brace.
+            let many = secret.reveal().trim().lines().count() > 1;
+            let least = if many { SHORT } else { 1 };
+            let lines = secret.reveal().lines().map(str::trim).filter(|line| line.len() >= least);
             known.extend(lines.map(|line| Secret::new(line.to_owned())));
         }
         known.sort_by_key(|secret| std::cmp::Reverse(secret.reveal().len()));
@@ -72,7 +75,25 @@ impl Redactor {
         for secret in &self.known {
             text = replace(&text, secret.reveal());
         }
+        if !self.known.is_empty() {
+            text = text.split('\n').map(|line| self.without_beginning(line)).collect::<Vec<_>>().join("\n");
+        }
         guess(&text)
+    }
+
+    /// A line that was cut may end in the beginning of a secret.
+    fn without_beginning(&self, line: &str) -> String {
+        let body = line.trim_end_matches(['…', '\r']);
+        let secrets = self.known.iter().map(Secret::reveal).filter(|secret| secret.len() > SHORT);
+        let longest = secrets
+            .flat_map(|secret| secret.char_indices().map(|(end, _)| &secret[..end]))
+            .filter(|beginning| beginning.len() >= SHORT && body.ends_with(beginning))
+            .map(str::len)
+            .max();
+        match longest {
+            Some(length) => format!("{}{BLACK}{}", &body[..body.len() - length], &line[body.len()..]),
+            None => line.to_owned(),
+        }
     }
 
     /// Whether a value under this name may be shown as it is.
@@ -202,6 +223,28 @@ mod tests {
         }
         assert!(!redactor.may_show("GREETING", "hunter2"));
         assert!(!format!("{redactor:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_at_the_end_of_a_line_that_was_cut_goes_too() {
+        let redactor = Redactor::knowing([Secret::new("hunter2-überlang".into())]);
+        let table = [
+            ("login with hunter2-ü", "login with [redacted]"),
+            ("login with hunter2…\nnext", "login with [redacted]…\nnext"),
+            ("login with hunt", "login with [redacted]"),
+            ("login with hun", "login with hun"),
+            ("hunter", "[redacted]"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(redactor.text(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_short_line_of_a_long_secret_blacks_out_nothing() {
+        let redactor = Redactor::knowing([Secret::new("{\n  very: private\n}\n".into())]);
+        assert_eq!(redactor.text("fn main() {\n}"), "fn main() {\n}");
+        assert_eq!(redactor.text("read very: private"), "read [redacted]");
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::problem::Problem;
 use crate::store::{SeenRecord, Store, Writes};
 use crate::world::World;
 
-/// How often the last time seen is written. What a crash forgets of it is at most this long.
+/// How often the last time seen is written, and how long an agent runs before it is written first: a wrong clock is not made
+/// worse by starting often. What a crash forgets is at most this long.
 const WRITTEN_EVERY: Duration = Duration::from_secs(3600);
 
 /// All clocks of this process.
@@ -68,7 +69,7 @@ impl Timekeeper {
 /// Writes down the last time seen, now and then, and shows a clock that is behind.
 pub async fn keep(world: Arc<World>) {
     let mut due = tokio::time::interval(WRITTEN_EVERY);
-    loop {
+    for tick in 0_u64.. {
         due.tick().await;
         let behind = world.time.read().behind;
         if let Some(behind) = behind {
@@ -80,16 +81,25 @@ pub async fn keep(world: Arc<World>) {
         let behind_seconds = behind.map_or(0, |behind| u64::try_from(behind.as_secs()).unwrap_or_default());
         let clock = v1::Clock { suspect: behind.is_some(), behind_seconds };
         world.board.host(|host| host.clock = Some(clock));
-        if let Err(problem) = write(&world).await {
+        if tick > 0
+            && let Err(problem) = write(&world).await
+        {
             tracing::warn!(%problem, "the last time seen could not be written");
         }
     }
 }
 
-/// Writes it down once, as when the agent ends.
+/// Writes it down as the agent ends, if it has run for long enough.
 ///
 /// # Errors
 /// When the store cannot be written.
-pub async fn write(world: &World) -> Result<(), Problem> {
+pub async fn end(world: &World) -> Result<(), Problem> {
+    if world.time.started.elapsed() < WRITTEN_EVERY {
+        return Ok(());
+    }
+    write(world).await
+}
+
+async fn write(world: &World) -> Result<(), Problem> {
     world.store.commit(Writes::new().put(&SeenRecord(world.time.seen()))?).await
 }

@@ -53,8 +53,8 @@ pub struct World {
     pub trust: Mutex<Option<Trust>>,
     /// The hub's newest verified statement of which releases are the newest.
     pub fresh: watch::Sender<Option<kedge_bundle::roles::Fresh>>,
-    /// Held while a licence is read from the store and written for containers.
-    pub delivering: std::sync::Mutex<()>,
+    /// Held from what is read of a product's licence to what is written for it.
+    pub licensing: Mutex<()>,
     /// One large intake at a time: disk is checked before, and two would each believe it to be theirs.
     pub intake: Mutex<()>,
     /// For tests: called when a phase has been written and before its effect.

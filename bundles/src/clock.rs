@@ -3,8 +3,8 @@
 //! Expiry is only worth something if the clock cannot be set back. The time that counts is the latest of the wall clock,
 //! the last time seen here (kept across restarts, carried on by the monotonic clock), the newest moment at which
 //! a verified document was issued, and the time that the hub told. A clock that is far *ahead* must not poison what is
-//! kept: the wall clock moves it by little more than the time that has really passed, so that mending the clock
-//! mends everything.
+//! kept: on the word of the wall clock alone a start moves it by at most [`JUMP`], and one document by at most [`LEARN`], so
+//! that mending the clock mends everything.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};

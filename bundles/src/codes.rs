@@ -183,6 +183,9 @@ codes! {
     /// Two licences claim one serial.
     LICENCE_CONFLICT = "KE-2119", exit exit::UNTRUSTED, retry false,
         "Two different licences carry one serial", "Somebody with the vendor's licence key made both: tell the vendor";
+    /// A renewal whose time has not come.
+    LICENCE_EARLY = "KE-2121", exit exit::EXPIRED, retry true,
+        "The licence does not count yet, and would take the place of one that is installed", "Install it once it counts; the one installed stays until then";
     /// A licence for another product or site.
     LICENCE_ELSEWHERE = "KE-2120", exit exit::AUDIENCE, retry false,
         "The licence is for another product or site", "Ask the vendor for a licence for this site";

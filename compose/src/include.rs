@@ -75,7 +75,8 @@ impl Loader<'_> {
         } else {
             entry.env_files.iter().map(|(file, at)| (paths::join(&scope.directory, file), *at)).collect()
         };
-        self.spend(Weight { values: scope.environment.len(), text: 0 }, entry.at)?;
+        let text = scope.environment.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.spend(Weight { values: scope.environment.len(), text }, entry.at)?;
         let mut environment = scope.environment.clone();
         self.add_env_files(&mut environment, &env_files)?;
         trail.extend(files.iter().map(|(file, _)| file.clone()));

@@ -66,7 +66,10 @@ impl<'a> Runner<'a> {
             return Ok(());
         }
         for hook in &hooks.post_start {
-            let ended = self.exec(&container, "post_start", hook, self.patience).await;
+            let ended = tokio::select! {
+                ended = self.exec(&container, "post_start", hook, self.patience) => ended,
+                () = self.cancel.cancelled() => Err(No(Cause::Cancelled, Vec::new())),
+            };
             if let Err(No(cause, output)) = ended {
                 if let Err(error) = self.engine.stop_container(id, None).await {
                     tracing::warn!(container = container.name, %error, "could not be stopped after its hook had failed");
@@ -84,13 +87,13 @@ impl<'a> Runner<'a> {
         if container.state == State::Running && !hooks.is_empty() {
             let all = async {
                 for hook in &hooks {
-                    if let Err(No(cause, output)) = self.exec(&container, "pre_stop", hook, BEFORE_STOP).await
-                    {
+                    // Not cut short by a cancellation: it may be saving what the stop would lose.
+                    let ended = self.exec(&container, "pre_stop", hook, BEFORE_STOP).await;
+                    if let Err(No(cause, _)) = ended {
                         let container = &container.name;
                         tracing::warn!(
                             container,
                             ?cause,
-                            ?output,
                             "a pre_stop hook failed; it is stopped all the same"
                         );
                     }
@@ -114,13 +117,9 @@ impl<'a> Runner<'a> {
         patience: Duration,
     ) -> std::result::Result<(), No> {
         let name = || container.name.clone();
-        let finished = tokio::select! {
-            finished = tokio::time::timeout(patience, self.engine.exec(&container.id, hook)) => finished,
-            () = self.cancel.cancelled() => return Err(No(Cause::Cancelled, Vec::new())),
-        };
-        match finished {
+        match tokio::time::timeout(patience, self.engine.exec(&container.id, hook)).await {
             Ok(Ok(finished)) if finished.code == 0 => {
-                tracing::debug!(container = container.name, hook = key, output = ?finished.output, "ended well");
+                tracing::debug!(container = container.name, hook = key, "ended well");
                 Ok(())
             }
             Ok(Ok(finished)) => Err(No(Cause::Hook(key, name(), finished.code), finished.output)),
@@ -159,11 +158,13 @@ impl<'a> Runner<'a> {
 
     /// Whether another container of the same definition has been started: what runs once has run.
     async fn has_run(&self, container: &Container) -> Result<bool> {
-        let labels = [LABEL_DEPLOYMENT, LABEL_PROJECT, LABEL_SERVICE, LABEL_HOOKS];
+        let labels = [LABEL_DEPLOYMENT, LABEL_PROJECT, LABEL_SERVICE];
         let same = |label: &&str| container.labels.get(*label).map(|value| format!("{label}={value}"));
         let filter = Filter { labels: labels.iter().filter_map(same).collect(), names: BTreeSet::new() };
         let all = self.engine.list_containers(&filter).await?;
-        Ok(all.iter().any(|other| other.id != container.id && other.state != State::Created))
+        let hooks = |container: &Container| container.labels.get(LABEL_HOOKS).cloned();
+        let is_sibling = |other: &Container| other.id != container.id && hooks(other) == hooks(container);
+        Ok(all.iter().any(|other| is_sibling(other) && other.state != State::Created))
     }
 
     /// Runs a hook in a container of its own and takes that away again.
@@ -176,8 +177,14 @@ impl<'a> Runner<'a> {
     ) -> std::result::Result<(), Failure> {
         let of_engine = |error| Failure::of_step(step, Cause::Engine(error));
         let name = format!("{}.pre-start-{}", service.name, number + 1);
-        // One that an interrupted attempt has left.
-        self.engine.remove_container(&name).await.map_err(of_engine)?;
+        // One that an interrupted attempt has left; another's of that name makes creating fail, which says so.
+        match self.engine.inspect_container(&name).await {
+            Ok(left) if is_hook_of(&left, service) => {
+                self.engine.remove_container(&left.id).await.map_err(of_engine)?;
+            }
+            Err(error) if !error.is_not_found() => return Err(of_engine(error)),
+            Ok(_) | Err(_) => {}
+        }
         let spec = self.spec(service, hook).await.map_err(of_engine)?;
         let id = self.engine.create_container(&name, &spec).await.map_err(of_engine)?;
         let work = async {
@@ -206,8 +213,8 @@ impl<'a> Runner<'a> {
         failure.map_or(Ok(()), Err)
     }
 
-    /// The container of a hook: the service's environment, folder, name servers, networks and volumes; nothing of its
-    /// names, ports and limits.
+    /// The container of a hook: the service's environment, folder, name servers, networks, volumes and restraints; nothing
+    /// of its names, ports and limits.
     async fn spec(&self, service: &Container, hook: &PreStart) -> Result<ContainerSpec> {
         let detail = service.detail.clone().unwrap_or_default();
         let of_service = detail.spec;
@@ -260,6 +267,9 @@ impl<'a> Runner<'a> {
             user,
             working_dir: hook.run.working_dir.clone().or(of_service.working_dir),
             privileged: hook.run.privileged,
+            cap_drop: of_service.cap_drop,
+            security_opt: of_service.security_opt,
+            read_only: of_service.read_only,
             extra_hosts: of_service.extra_hosts,
             dns: of_service.dns,
             dns_search: of_service.dns_search,
@@ -270,6 +280,12 @@ impl<'a> Runner<'a> {
             ..ContainerSpec::default()
         })
     }
+}
+
+/// Whether a container was made for a hook of this one's deployment.
+fn is_hook_of(container: &Container, service: &Container) -> bool {
+    let same = |label| container.labels.get(label) == service.labels.get(label);
+    container.labels.contains_key(LABEL_HOOK) && same(LABEL_DEPLOYMENT) && same(LABEL_PROJECT)
 }
 
 #[cfg(test)]

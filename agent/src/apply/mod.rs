@@ -111,7 +111,7 @@ pub async fn apply(
                 BTreeSet::from([id])
             }
             Err(failure) => {
-                tracing::warn!(step = id, "{failure}");
+                tracing::warn!(step = id, "{}", failure.without_output());
                 progress(Progress::Failed(step, &failure));
                 outcome.set(id, Ended::Failed(failure));
                 skip_dependents(plan, id, &mut outcome, progress)

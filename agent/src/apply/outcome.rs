@@ -77,6 +77,11 @@ impl Failure {
         Self::of_step(step, Cause::Cancelled)
     }
 
+    /// The same without what the container said, which may hold secrets: for logs.
+    pub(super) fn without_output(&self) -> Self {
+        Self { output: Vec::new(), ..self.clone() }
+    }
+
     /// Entry of the catalogue.
     pub fn code(&self) -> &'static Code {
         match &self.cause {

@@ -61,7 +61,7 @@ async fn compiled_again(world: &Arc<World>, generation: GenerationRecord) -> Res
 ///
 /// # Errors
 /// When the release or the licence cannot be read.
-pub fn features_of(world: &World, target: &ReleaseRef) -> Result<BTreeSet<String>, Problem> {
+pub async fn features_of(world: &World, target: &ReleaseRef) -> Result<BTreeSet<String>, Problem> {
     let loaded = release::load(&world.content, &release::parse_digest(&target.digest)?)?;
-    licence::features(world, &loaded.listing.product)
+    licence::features(world, &loaded.listing.product).await
 }

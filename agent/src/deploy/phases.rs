@@ -317,7 +317,7 @@ impl Job {
             self.world.store.get::<GenerationRecord>(&generation_key(&self.record.name, generation))?;
         let features = match made {
             Some(made) => made.features,
-            None => licence::features(&self.world, &loaded.listing.product)?,
+            None => licence::features(&self.world, &loaded.listing.product).await?,
         };
         let order = Order {
             deployment: self.record.name.clone(),

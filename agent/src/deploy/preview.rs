@@ -70,7 +70,7 @@ pub async fn of_release(world: &Arc<World>, request: Request) -> Result<Diff, Pr
     parameters.extend(request.given);
     let redactor = redactor(world, &name)?.and(secrets.into_values());
     let active = generation(world, &record, record.active)?.map(|active| active.release);
-    let features = licence::features(world, &request.loaded.listing.product)?;
+    let features = licence::features(world, &request.loaded.listing.product).await?;
     let to = release::reference(&request.loaded.release, &request.loaded.digest);
     let order = Order {
         deployment: name,

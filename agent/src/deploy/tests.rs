@@ -118,7 +118,7 @@ impl Rig {
             courier: watch::Sender::new(None),
             trust: tokio::sync::Mutex::new(store.get::<TrustRecord>("").unwrap().map(|r| r.0)),
             fresh: watch::Sender::new(None),
-            delivering: std::sync::Mutex::new(()),
+            licensing: tokio::sync::Mutex::new(()),
             intake: tokio::sync::Mutex::new(()),
             hooks: Arc::clone(&self.hooks) as Arc<dyn Hooks>,
             store: store.clone(),

@@ -108,7 +108,7 @@ impl Deployment {
                 release: operation.target.clone(),
                 parameters: operation.parameters.clone(),
                 created: stamp(&*self.world.clock),
-                features: permission::features_of(&self.world, &operation.target)?,
+                features: permission::features_of(&self.world, &operation.target).await?,
             })?;
         }
         operation.phase = phase;

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, LicenceRecord, state_folder, write_file};
@@ -23,7 +23,7 @@ pub fn folder(deployment: &Path) -> PathBuf {
 /// When the store cannot be read or the folder cannot be written.
 pub fn deliver(world: &World, deployment: &str, product: &str) -> Result<(), Problem> {
     // What is read and what is written belong together: two at once could leave the older one.
-    let _alone = world.delivering.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = world.licensing.blocking_lock();
     write(&world.deployment_folder(deployment), world.store.get::<LicenceRecord>(product)?.as_ref())
 }
 

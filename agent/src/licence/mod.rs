@@ -43,6 +43,7 @@ pub struct Judged {
 /// # Errors
 /// Why it was refused, or what could not be written.
 pub async fn install(world: &Arc<World>, file: &[u8]) -> Result<Judged, Problem> {
+    let alone = world.licensing.lock().await;
     match verified(world, file).await {
         Ok(record) => {
             let licence = record.licence()?;
@@ -55,6 +56,7 @@ pub async fn install(world: &Arc<World>, file: &[u8]) -> Result<Judged, Problem>
                 })
                 .await?;
             world.store.commit(Writes::new().put(&record)?).await?;
+            drop(alone);
             world.time.learn(licence.issued);
             delivery::to_all(world, &record.product).await?;
             tracing::info!(
@@ -88,11 +90,15 @@ async fn verified(world: &World, file: &[u8]) -> Result<LicenceRecord, Problem> 
     let before = world.store.get::<LicenceRecord>(&licence.product)?;
     Accepted::may_follow(before.as_ref().map(|record| &record.accepted), &licence, digest, &root)
         .map_err(|e| Problem::from_error(&e.code(), &e))?;
-    let site = world.site()?;
-    if let Standing::Restricted(why @ Restriction::Site(_)) =
-        standing(Some(&licence), &place(world, &licence.product, site.as_deref(), &root))
-    {
-        return Err(Problem::from_error(&kedge_bundle::codes::LICENCE_ELSEWHERE, &why));
+    match judge(world, &licence.product, Some(&licence)).await? {
+        Standing::Restricted(why @ Restriction::Site(_)) => {
+            return Err(Problem::from_error(&kedge_bundle::codes::LICENCE_ELSEWHERE, &why));
+        }
+        // It would take the place of one that counts.
+        Standing::Restricted(why @ Restriction::NotYet(_)) if before.is_some() => {
+            return Err(Problem::from_error(&kedge_bundle::codes::LICENCE_EARLY, &why));
+        }
+        Standing::Restricted(_) | Standing::Valid { .. } | Standing::Grace { .. } => {}
     }
     Ok(LicenceRecord {
         product: licence.product.clone(),
@@ -134,6 +140,10 @@ pub async fn check(
         return Ok(());
     }
     let standing = judge(world, &product.product, licence.as_ref()).await?;
+    // Where none is required, one that no longer counts takes away no more than having none does.
+    if !terms.required && standing.restriction().is_some() {
+        return Ok(());
+    }
     if let Standing::Grace { expired, until } = &standing {
         tracing::warn!(product = product.product, %expired, %until, "the licence has expired; it counts until its grace ends");
     }
@@ -144,15 +154,21 @@ pub async fn check(
     })
 }
 
-/// The features that a product's licence switches on. An expired one keeps them: what runs is not stopped.
+/// The features that a product's licence switches on. An expired one keeps them: what runs is not stopped. One whose time or
+/// place this is not has none.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn features(world: &World, product: &Product) -> Result<BTreeSet<String>, Problem> {
+pub async fn features(world: &World, product: &Product) -> Result<BTreeSet<String>, Problem> {
     if product.licence.is_none() {
         return Ok(BTreeSet::new());
     }
-    Ok(installed(world, &product.product)?.map(|licence| licence.features).unwrap_or_default())
+    let licence = installed(world, &product.product)?;
+    let standing = judge(world, &product.product, licence.as_ref()).await?;
+    Ok(match (licence, standing.restriction()) {
+        (Some(licence), None | Some(Restriction::Expired { .. })) => licence.features,
+        _ => BTreeSet::new(),
+    })
 }
 
 fn installed(world: &World, product: &str) -> Result<Option<Licence>, Problem> {

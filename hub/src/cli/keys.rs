@@ -1,13 +1,13 @@
 //! `kedgectl keys`: the vendor's keys.
 
 use super::keyfile::{PassphraseArgs, new_passphrase};
-use super::out::{self, Format, Table};
+use super::out::{self, Format};
 use crate::codes;
 use crate::error::{Failure, Result, coded};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use kedge_bundle::keys::{Init, Keyring, generate, write_new};
-use kedge_bundle::roles::{PublicKey, Role, Root};
+use kedge_bundle::roles::{PublicKey, Root};
 use kedge_bundle::verify::{Trust, roots};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -189,21 +189,12 @@ fn show(dir: &Path, output: Format) -> Result<()> {
 }
 
 fn describe(root: &Root, fingerprint: &str) -> String {
-    let mut table = Table::new(["ROLE", "MUST SIGN", "KEY", "NAME"]);
-    for role in Role::ALL {
-        let keys = root.role(role);
-        for key in &keys.keys {
-            let must = format!("{} of {}", keys.threshold, keys.keys.len());
-            let name = out::or_dash(key.name.as_deref().unwrap_or_default());
-            table.row([role.name().to_owned(), must, key.id(), name]);
-        }
-    }
     format!(
         "Vendor       {}\nRoot         version {}, epoch {}, expires {}\nFingerprint  {fingerprint}\n\n{}",
         out::clean(&root.vendor),
         root.version,
         root.epoch,
         root.expires,
-        table.render(out::colour())
+        super::root::show::roles(root).render(out::colour())
     )
 }

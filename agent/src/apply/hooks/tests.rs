@@ -86,6 +86,31 @@ async fn hooks_surround_the_life_of_a_container() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_of_somebody_else_that_has_a_hooks_name_is_left_alone() {
+    let rig = Rig::new().await;
+    rig.fake.put_container(crate::plan::tests::builders::stranger("p-web-1.pre-start-1"));
+    let stack = Stack::of(&["web"]).edit("web", |web| web.pre_start = vec![pre("migrate")]);
+    let outcome = up(&rig, &stack.desired()).await;
+    assert_eq!(outcome.failures().next().unwrap().code(), &codes::NAME_TAKEN);
+    assert!(rig.fake.container("p-web-1.pre-start-1").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancellation_does_not_cut_a_hook_short_that_saves_what_a_stop_would_lose() {
+    let rig = Rig::new().await;
+    let saving = |web: &mut kedge_compose::model::Service| web.pre_stop = vec![hook("save")];
+    let stack = Stack::of(&["web"]).edit("web", saving);
+    assert!(up(&rig, &stack.desired()).await.is_done());
+    rig.fake.forget_calls();
+    let cancel = CancellationToken::new();
+    let engine: std::sync::Arc<dyn crate::engine::Engine> = std::sync::Arc::new(rig.fake.clone());
+    let runner = super::Runner::new(&engine, Duration::from_secs(60), &cancel);
+    cancel.cancel();
+    runner.stop("p-web-1").await.unwrap();
+    assert_eq!(rig.fake.changes(), ["exec p-web-1", "stop p-web-1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_whose_hook_fails_before_its_start_is_not_started_nor_what_depends_on_it() {
     let rig = Rig::new().await;
     let stack = Stack::of(&["web", "front>web"]).edit("web", |web| web.pre_start = vec![pre("migrate")]);

@@ -115,6 +115,33 @@ async fn when_it_has_lapsed_what_runs_goes_on_and_nothing_is_added() {
 }
 
 #[tokio::test]
+async fn a_renewal_whose_time_has_not_come_does_not_take_the_place_of_one_that_counts() {
+    let rig = Rig::new();
+    let host = rig.start().await;
+    let bundle = rig.bundle_of(1, COMPOSE, licensed);
+    let _ = last(host.import(&rig, bundle.bytes(), &[]).await).await;
+    host.license(&rig, &licence(1)).await.unwrap();
+    let early = Licence { not_before: "2026-09-01T00:00:00Z".parse().unwrap(), ..licence(2) };
+    let problem = host.license(&rig, &early).await.unwrap_err();
+    assert_eq!(problem.code, kedge_bundle::codes::LICENCE_EARLY);
+    host.set(&rig, &bundle, "1").await.unwrap();
+}
+
+#[tokio::test]
+async fn where_none_is_required_one_that_has_lapsed_restricts_nothing() {
+    let rig = Rig::new();
+    let host = rig.start().await;
+    let optional = |product: &mut kedge_bundle::product::Product| {
+        licensed(product);
+        product.licence.as_mut().unwrap().required = false;
+    };
+    host.set(&rig, &rig.bundle_of(1, COMPOSE, optional), "1").await.unwrap();
+    assert_eq!(running(&rig), ["hello-web-1"], "without the feature's profile");
+    host.license(&rig, &lapsed(1)).await.unwrap();
+    host.set(&rig, &rig.bundle_of(2, COMPOSE, optional), "3").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_limit_counts_the_containers_that_are_there_to_stay() {
     let rig = Rig::new();
     let host = rig.start().await;

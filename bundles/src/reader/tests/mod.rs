@@ -207,7 +207,7 @@ fn the_tether_admits_blob_by_blob_what_the_reader_admits_from_a_file() {
     }
     assert_eq!(admission.finish().unwrap(), from_file);
     let early = Admission::open(&bundle.documents(), &vendor.trust(), &vendor.context()).unwrap();
-    assert!(early.finish().unwrap_err().to_string().contains("missing"));
+    assert!(early.finish().unwrap_err().to_string().contains("blobs are missing"));
 }
 
 #[test]

@@ -1,16 +1,19 @@
 //! `kedgectl keys root`: ceremonies. A draft is a file that goes from hand to hand; each holder signs on a machine of their own.
 
-use super::out::{self, Format, Table};
+mod files;
+pub(crate) mod show;
+
+use self::files::{folder, in_force, read, read_draft, unwritable, verified, write};
+use self::show::{called, describe, json, missing, tell};
+use super::out::{self, Format};
 use super::signers::{SignerArgs, public_key};
 use super::{after, duration, input};
 use crate::codes;
 use crate::error::{Failure, Result, coded};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use kedge_bundle::ceremony::{self, Draft, Standing};
-use kedge_bundle::keys::fingerprint;
+use kedge_bundle::ceremony::{self, Draft};
 use kedge_bundle::roles::{FORMAT, PublicKey, Role, RoleKeys, Roles, Root};
-use kedge_bundle::verify::{Trust, roots};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -244,7 +247,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         }
         Command::Rotate(args) => rotate(&args),
         Command::Sign(args) => sign(&args),
-        Command::Show(args) => show(&args),
+        Command::Show(args) => shown(&args),
         Command::Publish(args) => publish(&args),
     }
 }
@@ -373,9 +376,7 @@ fn sign(args: &Sign) -> Result<()> {
     if args.key.is_none() && !args.signer.has_command() && args.how.dry_run {
         return tell(&draft, Some(&args.draft), args.how.output);
     }
-    if args.how.output == Format::Table {
-        out::note(describe(&draft, Some(&args.draft), false).trim_end());
-    }
+    out::note(describe(&draft, Some(&args.draft), false).trim_end());
     let signer = args.signer.one(args.key.as_ref())?;
     let id = PublicKey::new(&signer.public(), None).id();
     let standing = draft.standing();
@@ -392,7 +393,7 @@ fn sign(args: &Sign) -> Result<()> {
     out::note(&format!("This signature by {} counts for {towards}{again}.", called(holder)));
     if args.how.dry_run {
         out::note("Nothing was signed.");
-        return Ok(());
+        return if args.how.output == Format::Json { out::json(&json(&draft)) } else { Ok(()) };
     }
     if !args.yes && !confirmed("Sign it? [y/N] ")? {
         return Err(Failure::new(codes::ARGUMENT, "not signed: nobody said yes"));
@@ -406,7 +407,7 @@ fn sign(args: &Sign) -> Result<()> {
     }
 }
 
-fn show(args: &Show) -> Result<()> {
+fn shown(args: &Show) -> Result<()> {
     if let Some(path) = &args.draft {
         return tell(&read_draft(path, &args.root)?, Some(path), args.output);
     }
@@ -454,62 +455,6 @@ fn publish(args: &Publish) -> Result<()> {
     }
 }
 
-/// The root in force, verified as a host would that was given its first fingerprint.
-fn in_force(path: &Path) -> Result<Root> {
-    verified(&input::roots(&[path.to_owned()])?)
-}
-
-fn verified(chain: &[Vec<u8>]) -> Result<Root> {
-    let first = chain.first().ok_or_else(|| Failure::new(codes::INPUT, "there is no root document"))?;
-    let trust = Trust::pinned(fingerprint(first).map_err(coded)?);
-    Ok(roots(&trust, chain).map_err(coded)?.newest)
-}
-
-fn folder(path: &Path) -> Result<Vec<Vec<u8>>> {
-    if path.join("1.json").exists() { input::roots(&[path.to_owned()]) } else { Ok(Vec::new()) }
-}
-
-/// A draft with the root that it follows: that of the version before its own, where there is a chain.
-fn read_draft(path: &Path, chain: &Path) -> Result<Draft> {
-    let bytes = input::read(path, input::MAX_DOCUMENT)?;
-    let chain = if chain.exists() { input::roots(&[chain.to_owned()])? } else { Vec::new() };
-    let mut outcome = Draft::read(&bytes, None);
-    // Not version 1: it follows the newest, or one before, where it is in the chain already.
-    for length in (1..=chain.len()).rev() {
-        if outcome.is_ok() {
-            break;
-        }
-        let followed = Draft::read(&bytes, Some(&verified(&chain[..length])?));
-        if followed.is_ok() || length == chain.len() {
-            outcome = followed;
-        }
-    }
-    outcome.map_err(coded)
-}
-
-fn read(path: &Path, before: Option<&Root>) -> Result<Draft> {
-    Draft::read(&input::read(path, input::MAX_DOCUMENT)?, before).map_err(coded)
-}
-
-/// Written beside and renamed: a draft is never half of one.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let place = path.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let attempt = || -> std::io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        let mut file = builder.permissions(mode).tempfile_in(place)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        std::fs::File::open(place)?.sync_all()
-    };
-    attempt().map_err(|error| unwritable(path, error))
-}
-
-fn unwritable(path: &Path, error: std::io::Error) -> Failure {
-    Failure::new(codes::OUTPUT, format!("{} cannot be written", path.display())).because(error)
-}
-
 fn confirmed(question: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new(codes::ARGUMENT, "there is no terminal to ask on; give --yes to sign"));
@@ -519,87 +464,4 @@ fn confirmed(question: &str) -> Result<bool> {
     let read = std::io::stdin().read_line(&mut answer);
     read.map_err(|error| Failure::new(codes::INPUT, "the answer cannot be read").because(error))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-fn tell(draft: &Draft, path: Option<&Path>, output: Format) -> Result<()> {
-    match output {
-        Format::Json => out::json(&json(draft)),
-        Format::Table => out::text(&describe(draft, path, out::colour())),
-    }
-}
-
-fn json(draft: &Draft) -> serde_json::Value {
-    let standing = draft.standing();
-    serde_json::json!({
-        "root": draft.root(),
-        "sha256": draft.fingerprint().hex(),
-        "changes": draft.changes(),
-        "complete": standing.complete(),
-        "signatures": standing,
-    })
-}
-
-fn describe(draft: &Draft, path: Option<&Path>, colour: bool) -> String {
-    let (root, standing) = (draft.root(), draft.standing());
-    let mut text = format!(
-        "Root         {}version {}, epoch {}\nVendor       {}\nIssued       {}\nExpires      {}\nFingerprint  {}\n",
-        path.map_or_else(String::new, |path| format!("{}, ", path.display())),
-        root.version,
-        root.epoch,
-        out::clean(&root.vendor),
-        root.issued,
-        root.expires,
-        draft.fingerprint().hex(),
-    );
-    for (number, change) in draft.changes().iter().enumerate() {
-        let label = if number == 0 { "Changes" } else { "" };
-        text.push_str(&format!("{label:<13}{}\n", out::clean(change)));
-    }
-    let mut table = Table::new(["ROOT KEY", "NAME", "COUNTS FOR", "SIGNED"]);
-    for holder in &standing.holders {
-        let counts = match (holder.before, holder.own) {
-            (true, true) if root.version > 1 => format!("{} and {}", root.version - 1, root.version),
-            (true, false) => format!("{}, removed", root.version - 1),
-            _ => root.version.to_string(),
-        };
-        let name = out::or_dash(holder.name.as_deref().unwrap_or_default());
-        table.row([holder.id.clone(), name, counts, if holder.signed { "yes" } else { "-" }.to_owned()]);
-    }
-    let mut roles = Table::new(["ROLE", "MUST SIGN", "KEY", "NAME"]);
-    for role in Role::ALL {
-        let keys = root.role(role);
-        for key in &keys.keys {
-            let must = format!("{} of {}", keys.threshold, keys.keys.len());
-            let name = out::or_dash(key.name.as_deref().unwrap_or_default());
-            roles.row([role.name().to_owned(), must, key.id(), name]);
-        }
-    }
-    let missing = missing(&standing, root.version);
-    format!("{text}\n{}\n{}\n{missing}\n", roles.render(colour), table.render(colour))
-}
-
-/// One sentence about what is still to be done.
-fn missing(standing: &Standing, version: u64) -> String {
-    let mut wanted = Vec::new();
-    let before = standing.before.map(|count| (version.saturating_sub(1), count));
-    for (version, count) in before.into_iter().chain([(version, standing.own)]) {
-        if !count.met() {
-            wanted.push(format!("{} of {} for version {version}", count.need - count.have, count.need));
-        }
-    }
-    let worthless = match standing.worthless {
-        0 => String::new(),
-        count => format!(" {count} signatures count for nothing."),
-    };
-    if wanted.is_empty() {
-        return format!("Complete: put it into the chain with `kedgectl keys root publish`.{worthless}");
-    }
-    format!("Still missing: {}.{worthless}", wanted.join(", "))
-}
-
-fn called(holder: &ceremony::Holder) -> String {
-    match &holder.name {
-        Some(name) => format!("{} (key {}…)", out::clean(name), &holder.id[..12.min(holder.id.len())]),
-        None => format!("key {}", holder.id),
-    }
 }
