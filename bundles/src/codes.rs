@@ -159,6 +159,9 @@ codes! {
     /// Fresh statement past its date.
     FRESH_EXPIRED = "KE-2111", exit exit::EXPIRED, retry true,
         "The hub's statement of the newest releases has expired", "Check this host's clock; if it is right, the hub must issue a new statement";
+    /// Fresh statement before its date.
+    FRESH_FUTURE = "KE-2129", exit exit::UNTRUSTED, retry true,
+        "The hub's statement of the newest releases is from the future", "Check this host's clock; if it is right, the hub's is wrong or its key is misused";
     /// Lower sequence number.
     ROLLBACK = "KE-2112", exit exit::OLDER, retry false,
         "The release is older than one that was already accepted", "Ask the vendor to publish the older content as a new release";

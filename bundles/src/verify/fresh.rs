@@ -1,6 +1,7 @@
 //! The hub's statement of what is newest (TUF 5.4).
 
 use super::{Advance, Context, Document, FreshMark, Refusal, RootSet, Trust, payload, signed};
+use crate::clock::SUSPECT;
 use crate::roles::{Fresh, Role};
 
 /// A statement that may be believed, now.
@@ -17,7 +18,7 @@ pub struct VerifiedFresh {
 /// - TUF 5.4.2: signed by the fresh role of the newest root.
 /// - TUF 5.4.3: not made before the last one seen, and naming no lower number for any stream.
 /// - One number never stands for two releases, whether heard of or accepted.
-/// - TUF 5.4.4: not expired; nor is the root.
+/// - TUF 5.4.4: not expired; nor is the root. Nor made more than [`SUSPECT`] after now.
 ///
 /// # Errors
 /// A [`Refusal`] that names the rule.
@@ -65,6 +66,10 @@ pub fn fresh(
     }
     if fresh.expires <= context.now {
         return Err(Refusal::FreshExpired { expired: fresh.expires, now: context.now });
+    }
+    // Its life is counted from when it says it was made: one from the future would live for longer.
+    if fresh.issued.duration_since(context.now) > SUSPECT {
+        return Err(Refusal::FreshFuture { issued: fresh.issued, now: context.now });
     }
     // What is no longer listed is remembered: leaving a stream out and listing it again is no way back.
     let mut listed = fresh.streams.clone();

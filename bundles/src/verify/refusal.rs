@@ -147,6 +147,14 @@ pub enum Refusal {
         /// The time assumed.
         now: Timestamp,
     },
+    /// A statement from the future would outlive what a statement may.
+    #[error("the fresh statement was made at {issued}; it is only {now}")]
+    FreshFuture {
+        /// When it says it was made.
+        issued: Timestamp,
+        /// The time assumed.
+        now: Timestamp,
+    },
     /// TUF 5.6.2, 5.6.4: a file is not what the release names (mix and match, substitution).
     #[error(
         "{document}: {found_size} bytes with digest {found}, but the release was signed for {signed_size} bytes with {signed}"
@@ -240,6 +248,7 @@ impl Coded for Refusal {
             Self::RootExpired { .. } => codes::ROOT_EXPIRED,
             Self::ReleaseExpired { .. } => codes::RELEASE_EXPIRED,
             Self::FreshExpired { .. } => codes::FRESH_EXPIRED,
+            Self::FreshFuture { .. } => codes::FRESH_FUTURE,
             Self::Content { .. } => codes::CONTENT,
             Self::Rollback { .. } => codes::ROLLBACK,
             Self::BelowFloor { .. } => codes::BELOW_FLOOR,

@@ -141,6 +141,12 @@ impl Drop for OwnEngine {
                 docker.run(&[&["container", "rm", "--force"], &ids[..]].concat());
             }
             let _ = self.stop();
+            // It leaves a network namespace mounted, and its folder could not be removed.
+            let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+            let below = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+            for mount in below.filter(|mount| std::path::Path::new(mount).starts_with(self.folder.path())) {
+                let _ = Command::new("umount").arg(mount).status();
+            }
         }
         let _ = Command::new("ip").args(["netns", "delete", &self.network]).status();
     }

@@ -311,6 +311,12 @@ fn a_fresh_statement_is_held_to_its_rules() {
         let long = sign::envelope(Role::Fresh, payload, &[&vendor.fresh_key]).unwrap().encode();
         assert_eq!(check(&trust, &long, now()).is_ok(), good, "{life:?}");
     }
+    for (hours, good) in [(24, true), (25, false)] {
+        let future = now() + SignedDuration::from_hours(hours);
+        let outcome = check(&trust, &vendor.fresh(future, &[&six]), now());
+        assert_eq!(outcome.is_ok(), good, "{hours}");
+        assert!(good || matches!(outcome, Err(Refusal::FreshFuture { .. })));
+    }
     let end = time("2028-01-01T00:00:00Z");
     let statement = vendor.fresh(end - SignedDuration::from_hours(1), &[&six]);
     assert!(matches!(refused(&statement, end), Refusal::RootExpired { version: 1, .. }));
