@@ -72,6 +72,12 @@ kedge_bundle::codes! {
     /// Adopting would leave data behind in folders that the new containers do not use.
     LEFT_BEHIND = "KE-3034", exit 16, retry false,
         "Data of what runs now would be left behind", "Copy it to where the message says and say --leave-binds, or have the vendor use the same volume";
+    /// Staging and adopting at once.
+    STAGED_ADOPTION = "KE-3035", exit 2, retry false,
+        "A release that is only to be stored cannot adopt a compose project", "Ask for one or the other";
+    /// An adoption failed and the stack that was to be adopted was started again.
+    AS_IT_WAS = "KE-3036", exit 30, retry false,
+        "The release could not take over the compose project, which was started again as it was", "Mend what the message names, then adopt it again";
 
     /// The hub cannot be reached.
     HUB_UNREACHABLE = "KE-5001", exit 40, retry true,

@@ -9,14 +9,17 @@
 //! The deployment keeps the stack's compose project, because networks and volumes are named after it. A removal forgets the
 //! record; volumes that it keeps can be adopted again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use kedge_compose::model::MountKind;
 use serde::{Deserialize, Serialize};
 
+use super::as_it_was::Found;
 use crate::codes;
 use crate::engine::Container;
 use crate::engine::spec::LABEL_DEPLOYMENT;
 use crate::engine::types::Filter;
+use crate::plan::desired::Wanted;
 use crate::plan::{Adopted, Desired, Observed};
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, Record, Store};
@@ -34,6 +37,9 @@ pub struct AdoptionRecord {
     pub project: String,
     /// What is ours though no label says so.
     pub adopted: Adopted,
+    /// How its containers were, by ID. What runs again if the adoption fails.
+    #[serde(default)]
+    pub found: BTreeMap<String, Found>,
     /// RFC 3339.
     pub at: String,
     /// User.
@@ -65,6 +71,20 @@ impl AdoptionRecord {
     /// Whether anything was adopted.
     pub fn is_adopted(&self) -> bool {
         self.adopted != Adopted::default()
+    }
+
+    /// Whether every container that ran when it was adopted is still there: while the new ones have not proven themselves they
+    /// are kept, and the stack can run again as it was.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn can_be_undone(&self, engine: &dyn crate::engine::Engine) -> crate::engine::Result<bool> {
+        if self.found.is_empty() {
+            return Ok(false);
+        }
+        let there = engine.list_containers(&Filter::project(&self.project)).await?;
+        let is_there = |id: &String| there.iter().any(|container| container.id == *id);
+        Ok(self.found.iter().all(|(id, found)| !found.ran || is_there(id)))
     }
 
     /// Containers of the deployment as listed: those that say so and those that it has adopted.
@@ -130,10 +150,15 @@ pub async fn find(world: &World, deployment: &str, project: &str) -> Result<Adop
         volumes: volumes.iter().filter(|v| unlabelled(v.deployment())).map(|v| v.name.clone()).collect(),
     };
     not_anothers(&world.store, deployment, project, &adopted)?;
+    let mut found = BTreeMap::new();
+    for id in &adopted.containers {
+        found.insert(id.clone(), Found::of(&engine.inspect_container(id).await.map_err(failed)?));
+    }
     Ok(AdoptionRecord {
         deployment: deployment.to_owned(),
         project: project.to_owned(),
         adopted,
+        found,
         at: crate::clock::stamp(&*world.clock),
         by: String::new(),
     })
@@ -152,7 +177,7 @@ fn not_anothers(store: &Store, deployment: &str, project: &str, adopted: &Adopte
 }
 
 /// Data that the new containers would not see any more, a sentence each: a folder or volume that the old container writes to
-/// and that another one takes the place of.
+/// and that is not mounted at its place any more.
 pub fn left_behind(desired: &Desired, observed: &Observed) -> Vec<String> {
     let mut sentences = BTreeSet::new();
     for container in &observed.containers {
@@ -162,27 +187,69 @@ pub fn left_behind(desired: &Desired, observed: &Observed) -> Vec<String> {
         });
         let (true, Some(wanted), Some(detail)) = (ours, place, &container.detail) else { continue };
         for mount in detail.mounts.iter().filter(|mount| mount.writable) {
-            let same_place =
-                |target: &str| target.trim_end_matches('/') == mount.target.trim_end_matches('/');
-            let now = match mount.kind.as_str() {
-                "bind" => Some(&mount.source),
+            let (now, is_volume) = match mount.kind.as_str() {
+                "bind" => (&mount.source, false),
                 // Anonymous ones are carried over.
-                "volume" => mount.name.as_ref().filter(|name| !is_anonymous(name)),
-                _ => None,
+                "volume" => match mount.name.as_ref().filter(|name| !is_anonymous(name)) {
+                    Some(name) => (name, true),
+                    None => continue,
+                },
+                _ => continue,
             };
-            let (Some(now), Some(next)) = (now, wanted.spec.mounts.iter().find(|m| same_place(&m.target)))
-            else {
-                continue;
+            let next = match at(desired, wanted, &mount.target) {
+                Next::Source(next) if next == now => continue,
+                // Planning gives the new container the volume that the old one has there.
+                Next::Anonymous if is_volume => continue,
+                Next::Source(next) => format!("it would use {next}"),
+                Next::Anonymous => "it would use a new volume without a name".to_owned(),
+                Next::Memory => "it would keep it in memory only".to_owned(),
+                Next::Nothing => "nothing would be mounted there".to_owned(),
             };
-            if let Some(next) = next.source.as_ref().filter(|next| *next != now) {
-                sentences.insert(format!(
-                    "what service {} keeps in {now}, at {} in its container, is not taken along; it would use {next}",
-                    wanted.service, mount.target
-                ));
-            }
+            sentences.insert(format!(
+                "what service {} keeps in {now}, at {} in its container, is not taken along; {next}",
+                wanted.service, mount.target
+            ));
         }
     }
     sentences.into_iter().collect()
+}
+
+/// What a new container has at a place.
+enum Next<'a> {
+    /// A folder of the host or a named volume.
+    Source(&'a String),
+    /// A volume that the engine names.
+    Anonymous,
+    /// A file system in memory.
+    Memory,
+    /// Its own layer, which goes with it.
+    Nothing,
+}
+
+fn at<'a>(desired: &'a Desired, wanted: &'a Wanted, target: &str) -> Next<'a> {
+    let is_it = |other: &str| other.trim_end_matches('/') == target.trim_end_matches('/');
+    if let Some(mount) = wanted.spec.mounts.iter().find(|mount| is_it(&mount.target)) {
+        return match (&mount.source, mount.kind) {
+            (Some(source), _) => Next::Source(source),
+            (None, MountKind::Volume) => Next::Anonymous,
+            (None, _) => Next::Memory,
+        };
+    }
+    if wanted.spec.tmpfs.keys().any(|other| is_it(other)) {
+        return Next::Memory;
+    }
+    // What another one mounts there; that one has mounts of its own, or names further ones the engine resolves likewise.
+    let others = wanted.spec.volumes_from.iter().filter_map(|from| {
+        let name = from.split(':').next().unwrap_or_default();
+        desired.containers.get(name)
+    });
+    let mut lent = others.flat_map(|other| &other.spec.mounts).filter(|mount| is_it(&mount.target));
+    match lent.next().map(|mount| &mount.source) {
+        Some(Some(source)) => Next::Source(source),
+        Some(None) => Next::Anonymous,
+        None if wanted.image.volumes.iter().any(|other| is_it(other)) => Next::Anonymous,
+        None => Next::Nothing,
+    }
 }
 
 /// The engine names them with 64 hexadecimal digits.

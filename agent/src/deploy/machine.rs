@@ -30,7 +30,8 @@ pub enum Next {
     Again,
     /// The target is the active generation; the operation is over.
     Activate,
-    /// The previous generation is active again; the release is quarantined; the operation is over.
+    /// The previous generation is active again and the release is quarantined, or the stack that was to be adopted runs again
+    /// as it was; the operation is over.
     Restored,
     /// The operation is over and what ran before it runs on untouched. The release is remembered as refused.
     GiveUp,
@@ -43,7 +44,7 @@ pub enum Next {
 /// What the rules depend on besides phase and end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Situation {
-    /// There is a generation to go back to, and the vendor's floor allows it.
+    /// There is a generation to go back to, and the vendor's floor allows it; or the containers of an adopted stack are kept.
     pub can_go_back: bool,
     /// Who asked: a person is told and asks again; a release from the tether is tried again by itself.
     pub origin: Origin,

@@ -13,6 +13,7 @@
 
 mod acceptance;
 pub mod adoption;
+pub mod as_it_was;
 pub mod compile;
 mod crashes;
 pub mod drift;

@@ -76,7 +76,7 @@ pub struct Job {
 }
 
 impl Job {
-    fn say(&self, step: impl Into<String>) {
+    pub(super) fn say(&self, step: impl Into<String>) {
         // A course that nobody reads fast enough is only less smooth.
         let _ = self.course.try_send(Course { step: step.into(), ..Course::default() });
     }
@@ -248,10 +248,10 @@ impl Job {
         Ok(())
     }
 
-    /// Brings the engine back to the previous generation.
+    /// Brings the engine back to the previous generation, or to the stack that was to be adopted.
     pub async fn roll_back(&self) -> Result<(), Failed> {
         let info = self.engine()?;
-        let active = self.record.active.unwrap_or_default();
+        let Some(active) = self.record.active else { return self.as_it_was().await };
         let key = generation_key(&self.record.name, active);
         let generation = self.world.store.get::<GenerationRecord>(&key)?.ok_or_else(|| {
             Problem::new(&codes::INTERNAL, format!("generation {active} of {} is gone", self.record.name))
@@ -286,10 +286,14 @@ impl Job {
         let mut kept = Vec::new();
         let mut volumes = self.world.engine.list_volumes(&Filter::deployment(name)).await?;
         if !adoption.adopted.volumes.is_empty() {
-            volumes.extend(self.world.engine.list_volumes(&Filter::names(adoption.adopted.volumes)).await?);
+            let named = self.world.engine.list_volumes(&Filter::names(adoption.adopted.volumes)).await?;
+            volumes.extend(named.into_iter().filter(|volume| volume.deployment() != Some(name)));
         }
         for volume in volumes {
-            if self.operation.remove_volumes {
+            let is_ours = volume.deployment() == Some(name) || volume.is_adoptable(name, &adoption.project);
+            if !is_ours {
+                kept.push(format!("volume {}, which somebody else has made anew", volume.name));
+            } else if self.operation.remove_volumes {
                 self.say(format!("removing volume {}", volume.name));
                 self.world.engine.remove_volume(&volume.name).await?;
             } else {
@@ -299,7 +303,7 @@ impl Job {
         Ok(kept)
     }
 
-    fn adoption(&self) -> Result<AdoptionRecord, Problem> {
+    pub(super) fn adoption(&self) -> Result<AdoptionRecord, Problem> {
         adoption::load(&self.world.store, &self.record.name)
     }
 

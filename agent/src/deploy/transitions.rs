@@ -7,6 +7,7 @@ use kedge_proto::v1;
 use tokio::sync::mpsc;
 
 use super::acceptance::installed;
+use super::adoption::{self, AdoptionRecord};
 use super::files;
 use super::machine::{self, Ended, Next, Situation};
 use super::permission;
@@ -74,6 +75,7 @@ impl Deployment {
                 return self.again(operation, problem, engine_away).await;
             }
             Next::Activate => self.activate(operation).await?,
+            Next::Restored if self.record.active.is_none() => return self.as_it_was(operation).await,
             Next::Restored => self.restored(operation).await?,
             Next::GiveUp => return self.give_up(operation, problem, false).await,
             Next::Fail => return self.give_up(operation, problem, true).await,
@@ -259,6 +261,31 @@ impl Deployment {
         Ok(())
     }
 
+    /// An adoption failed and the stack runs again as it was: no deployment is left behind, so that it can be adopted anew.
+    async fn as_it_was(&mut self, operation: OperationRecord) -> Result<Flow, Problem> {
+        let name = self.record.name.clone();
+        let project = adoption::load(&self.world.store, &name)?.project;
+        let why = operation.problem.as_ref().map(|p| p.message.clone()).unwrap_or_default();
+        let problem = Problem::new(
+            &codes::AS_IT_WAS,
+            format!(
+                "{} could not take over the compose project {project}, which was started again as it was: {why}",
+                sentence(&operation.target)
+            ),
+        );
+        // In one commit with the end: without the record nothing of the customer's is ours any more.
+        let writes = Writes::new().remove::<AdoptionRecord>(&name);
+        let record = self.record.clone();
+        self.end(record, operation, writes, "as it was", problem.message.clone(), Some(&problem)).await?;
+        self.forget().await?;
+        self.forget_given();
+        // Data stays, and the secrets that it may be of no use without.
+        files::keep_only(&self.world.deployment_folder(&name), &BTreeSet::new());
+        self.finish(Progress::Failed(problem)).await;
+        self.collect_garbage().await;
+        Ok(Flow::Over)
+    }
+
     /// The operation is over without success. `touched`: containers of the target may be there and stay for people to look at.
     async fn give_up(
         &mut self,
@@ -303,7 +330,7 @@ impl Deployment {
         let mut writes =
             Writes::new().remove::<DeploymentRecord>(name).remove::<super::memory::JobsRecord>(name);
         writes = writes.remove::<super::pause::PauseRecord>(name).remove::<super::drift::DriftRecord>(name);
-        writes = writes.remove::<super::adoption::AdoptionRecord>(name);
+        writes = writes.remove::<AdoptionRecord>(name);
         for generation in self.world.store.scan::<GenerationRecord>(&format!("{name}/"))? {
             writes = writes.remove::<GenerationRecord>(&generation.key());
         }
@@ -392,9 +419,13 @@ impl Deployment {
         }
     }
 
-    /// Whether there is a generation to go back to and the vendor's floor allows it.
+    /// Whether there is a generation to go back to and the vendor's floor allows it, or a stack that was adopted meanwhile.
     async fn can_go_back(&self) -> Result<bool, Problem> {
-        let Some(active) = self.generation(self.record.active)? else { return Ok(false) };
+        let Some(active) = self.generation(self.record.active)? else {
+            let adoption = adoption::load(&self.world.store, &self.record.name)?;
+            let can = adoption.can_be_undone(&*self.world.engine).await;
+            return can.map_err(|error| Problem::from_error(error.code(), &error));
+        };
         let release = &active.release;
         let trust = self.world.trust.lock().await;
         Ok(trust

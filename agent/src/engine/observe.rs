@@ -91,7 +91,9 @@ pub async fn observe(engine: &dyn Engine, scope: &Scope) -> Result<Observed> {
     for network in networks.iter_mut().filter(|network| adopted.networks.contains(&network.id)) {
         claim(&mut network.labels, &scope.deployment);
     }
-    for volume in volumes.iter_mut().filter(|volume| adopted.volumes.contains(&volume.name)) {
+    for volume in volumes.iter_mut().filter(|volume| {
+        adopted.volumes.contains(&volume.name) && volume.is_adoptable(&scope.deployment, &scope.project)
+    }) {
         claim(&mut volume.labels, &scope.deployment);
     }
     Ok(Observed { containers, networks, volumes })

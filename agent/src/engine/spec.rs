@@ -42,6 +42,8 @@ pub const LABEL_PROJECT: &str = "com.docker.compose.project";
 pub const LABEL_SERVICE: &str = "com.docker.compose.service";
 /// Label of docker compose: number of the container within its service, from 1.
 pub const LABEL_NUMBER: &str = "com.docker.compose.container-number";
+/// Label of docker compose: what a container's service depends on, as `service:condition:restart,…`.
+pub const LABEL_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 /// Label of docker compose: key of a network.
 pub const LABEL_NETWORK: &str = "com.docker.compose.network";
 /// Label of docker compose: key of a volume.
@@ -53,7 +55,7 @@ const INFORMATIONAL: &[&str] = &[
     LABEL_GENERATION,
     LABEL_RANGE,
     "com.docker.compose.config-hash",
-    "com.docker.compose.depends_on",
+    LABEL_DEPENDS_ON,
     "com.docker.compose.image",
     "com.docker.compose.oneoff",
     "com.docker.compose.project.config_files",

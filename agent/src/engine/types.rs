@@ -239,6 +239,13 @@ impl Volume {
     pub fn deployment(&self) -> Option<&str> {
         self.labels.get(LABEL_DEPLOYMENT).map(String::as_str)
     }
+
+    /// Whether it can still be the volume of this name that `deployment` has adopted from `project`: a volume has no ID, and
+    /// somebody else may have made it anew under its name.
+    pub fn is_adoptable(&self, deployment: &str, project: &str) -> bool {
+        self.deployment().is_none_or(|owner| owner == deployment)
+            && self.labels.get(LABEL_PROJECT).is_some_and(|of| of == project)
+    }
 }
 
 /// An image in the engine.

@@ -41,6 +41,10 @@ impl Host {
         bytes: ByteStream,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<(), Problem> {
+        if options.stage_only && options.adopt.is_some() {
+            let why = "what is only stored cannot adopt a compose project: say one or the other";
+            return Err(Problem::new(&codes::STAGED_ADOPTION, why));
+        }
         if let Some(name) = &options.deployment {
             deploy::check_name(name)?;
         }
@@ -105,7 +109,6 @@ impl Host {
             return Ok(());
         }
         deploy::take_in(world, &trust, taken, "file").await?;
-        drop(intake_turn);
         if options.stage_only {
             let message = format!("{} is verified and stored", deploy::sentence(&target));
             let done = Progress::Done { message, deployment: None, plan: Vec::new(), kept: Vec::new() };
@@ -115,6 +118,8 @@ impl Host {
         if let Some(adoption) = adoption {
             self.write_adoption(&adoption, &target).await?;
         }
+        // Not before the adoption is on disk: the next import asks whether what it would adopt is another's.
+        drop(intake_turn);
         let install = Install {
             id: request_or_fresh(&options.request_id),
             release: target,

@@ -212,3 +212,134 @@ async fn an_adoption_that_is_cut_off_goes_on_after_a_restart() {
         .await;
     assert_eq!(touched(&rig), Vec::<String>::new());
 }
+
+/// Names, IDs and states, sorted.
+fn containers(rig: &Rig) -> Vec<(String, String, State)> {
+    let mut all: Vec<_> =
+        rig.engine.containers().into_iter().map(|c| (c.name.clone(), c.id.clone(), c.state)).collect();
+    all.sort();
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adoption_that_fails_leaves_the_stack_running_as_it_was_and_can_be_tried_again() {
+    let rig = compose_stack().await;
+    let before = containers(&rig);
+    let networks: Vec<_> = rig.engine.networks();
+    let host = rig.start().await;
+    rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
+    let problem = adopt(&host, &rig, 2, options(&rig, "shop", "hello")).await.unwrap_err();
+    assert_eq!(problem.code, codes::AS_IT_WAS, "{problem}");
+    assert!(problem.message.contains("started again as it was"), "{problem}");
+    assert!(rig.engine.changes().iter().any(|change| change.contains("create")));
+    assert_eq!(containers(&rig), before);
+    assert_eq!(rig.engine.networks(), networks);
+    assert_eq!(rig.engine.volumes().len(), 1);
+    assert!(host.world.store.get::<AdoptionRecord>("shop").unwrap().is_none());
+    assert!(host.world.store.get::<DeploymentRecord>("shop").unwrap().is_none());
+    // Nothing of it is the agent's to remove any more.
+    last(host.host.remove("shop", true, "").await).await.unwrap_err();
+    assert_eq!(containers(&rig), before);
+
+    rig.engine.behave("web", Behaviour::Run);
+    adopt(&host, &rig, 2, options(&rig, "shop", "hello")).await.unwrap();
+    assert_eq!(version_running(&rig).as_deref(), Some("2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn undoing_an_adoption_goes_on_after_a_restart() {
+    let rig = compose_stack().await;
+    let before = containers(&rig);
+    let host = rig.start().await;
+    rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
+    *rig.hooks.crash_in.lock().unwrap() = Some(Phase::RollingBack);
+    let progress = host.import_with(options(&rig, "shop", "hello"), rig.bundle(2, |_| {}).bytes()).await;
+    rig.hooks.crashed.notified().await;
+    assert_ne!(containers(&rig), before);
+    host.host.abort();
+    drop((host, progress));
+    *rig.hooks.crash_in.lock().unwrap() = None;
+    let host = rig.start().await;
+    while host.world.store.get::<DeploymentRecord>("shop").unwrap().is_some() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(containers(&rig), before);
+}
+
+#[tokio::test]
+async fn a_volume_that_somebody_else_has_made_anew_is_not_removed() {
+    for other in [("sh.kedge.deployment", "theirs"), ("com.docker.compose.project", "theirs")] {
+        let rig = compose_stack().await;
+        let host = rig.start().await;
+        adopt(&host, &rig, 1, options(&rig, "shop", "hello")).await.unwrap();
+        let mut volume = rig.engine.volumes().remove(0);
+        volume.labels.insert(other.0.into(), other.1.into());
+        rig.engine.put_volume(volume);
+        let mut progress = host.host.remove("shop", true, "").await;
+        let kept = loop {
+            match progress.recv().await.unwrap() {
+                Progress::Done { kept, .. } => break kept,
+                Progress::Step { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(kept, ["volume hello_data, which somebody else has made anew"]);
+        assert_eq!(rig.engine.volumes().len(), 1, "{other:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_adoptions_of_one_project_at_once_one_is_refused() {
+    let rig = compose_stack().await;
+    let host = rig.start().await;
+    let bundle = rig.bundle(1, |_| {}).bytes();
+    // The root is pinned by now, so that both go the same way.
+    would(&host, &rig, 1, "hello").await;
+    let one = host.import_with(options(&rig, "shop", "hello"), bundle.clone()).await;
+    let two = host.import_with(options(&rig, "store", "hello"), bundle).await;
+    let (one, two) = tokio::join!(last(one), last(two));
+    let problem = match (one, two) {
+        (Ok(_), Err(problem)) | (Err(problem), Ok(_)) => problem,
+        both => panic!("{both:?}"),
+    };
+    assert_eq!(problem.code, codes::OTHERS, "{problem}");
+    assert_eq!(host.world.store.scan::<AdoptionRecord>("").unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_only_to_be_stored_adopts_nothing_and_says_so() {
+    let rig = compose_stack().await;
+    let host = rig.start().await;
+    let options = ImportOptions { stage_only: true, ..options(&rig, "shop", "hello") };
+    let problem = adopt(&host, &rig, 1, options).await.unwrap_err();
+    assert_eq!(problem.code, codes::STAGED_ADOPTION, "{problem}");
+}
+
+#[tokio::test]
+async fn data_where_nothing_memory_or_a_new_volume_would_be_mounted_is_left_behind() {
+    let rig = compose_stack().await;
+    let host = rig.start().await;
+    let told = async |mounts: &str| {
+        let compose = format!("services:\n  web:\n    image: example/hello:1\n{mounts}");
+        let bundle = rig.bundle_of(1, &compose, |_| {});
+        let options = ImportOptions { dry_run: true, ..options(&rig, "shop", "hello") };
+        let mut progress = host.import_with(options, bundle.bytes()).await;
+        loop {
+            match progress.recv().await.unwrap() {
+                Progress::Would { diff, .. } => return diff.left_behind.join("; "),
+                Progress::Step { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let (tmpfs, anonymous) = ("    tmpfs: /data\n", "    volumes: [/data]\n");
+    assert!(told("").await.ends_with("nothing would be mounted there"));
+    assert!(told(tmpfs).await.ends_with("in memory only"));
+    // The planner carries a volume over.
+    assert_eq!(told(anonymous).await, "");
+    rig.engine.tamper("hello-web-1", |container| {
+        let mount = &mut container.detail.as_mut().unwrap().mounts[0];
+        (mount.kind, mount.name, mount.source) = ("bind".into(), None, "/home/ada/data".into());
+    });
+    assert!(told(anonymous).await.ends_with("a new volume without a name"));
+}
