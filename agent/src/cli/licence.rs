@@ -51,7 +51,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
 }
 
 async fn install(context: &Context, file: PathBuf) -> Result<(), Failure> {
-    let file = values::read_bounded(&file, MAX_FILE as u64)?.into_bytes();
+    let file = values::read_bounded_bytes(&file, MAX_FILE as u64)?;
     let request = local::InstallLicenceRequest { file };
     let licence = context.connect().await?.install_licence(request).await?.into_inner();
     if context.out.json {

@@ -67,19 +67,27 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
 
 /// The text of a file, or of standard input for `-`, up to `most` bytes.
 pub(super) fn read_bounded(path: &Path, most: u64) -> Result<String, Failure> {
-    let failed =
-        |why: String| Failure::from(Problem::new(&codes::UNREADABLE, format!("{}: {why}", path.display())));
+    String::from_utf8(read_bounded_bytes(path, most)?).map_err(|_| unreadable(path, "this is no text"))
+}
+
+fn unreadable(path: &Path, why: &str) -> Failure {
+    Problem::new(&codes::UNREADABLE, format!("{}: {why}", path.display())).into()
+}
+
+/// The same, whatever they are.
+pub(super) fn read_bounded_bytes(path: &Path, most: u64) -> Result<Vec<u8>, Failure> {
+    let failed = |why: String| unreadable(path, &why);
     let reader: Box<dyn Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
         Box::new(std::fs::File::open(path).map_err(|e| failed(e.to_string()))?)
     };
-    let mut text = String::new();
-    reader.take(most + 1).read_to_string(&mut text).map_err(|e| failed(e.to_string()))?;
-    if text.len() as u64 > most {
+    let mut bytes = Vec::new();
+    reader.take(most + 1).read_to_end(&mut bytes).map_err(|e| failed(e.to_string()))?;
+    if bytes.len() as u64 > most {
         return Err(failed(format!("more than {most} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 fn from_toml(text: &str) -> Result<BTreeMap<String, String>, String> {

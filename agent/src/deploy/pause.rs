@@ -37,6 +37,9 @@ pub struct PauseRecord {
     pub at: String,
     /// Why, in their words; may be empty.
     pub reason: String,
+    /// Not a person's word but a failed update's, with `failure_action: pause`: the next request for a release ends it.
+    #[serde(default)]
+    pub by_update: bool,
 }
 
 impl Record for PauseRecord {
@@ -100,7 +103,8 @@ impl Deployment {
         if self.paused.is_some() {
             self.world.store.commit(writes).await?;
         } else {
-            let pause = self.new_pause(format!("update_config of {service}"), problem.message.clone());
+            let by = format!("update_config of {service}");
+            let pause = PauseRecord { by_update: true, ..self.new_pause(by, problem.message.clone()) };
             self.commit_pause(pause, writes).await?;
         }
         self.record = record;
@@ -135,7 +139,7 @@ impl Deployment {
 
     fn new_pause(&self, by: String, reason: String) -> PauseRecord {
         let deployment = self.record.name.clone();
-        PauseRecord { deployment, by, at: stamp(&*self.world.clock), reason }
+        PauseRecord { deployment, by, at: stamp(&*self.world.clock), reason, by_update: false }
     }
 
     /// The pause and what else is to be true with it, on disk in one commit.
@@ -152,6 +156,14 @@ impl Deployment {
     pub(super) async fn resume_it(&mut self, by: String, answer: Answer) {
         let said = self.write_resumption(by).await;
         let _ = answer.send(said);
+    }
+
+    /// A failed update's pause ends with the next request; a person's does not.
+    pub(super) async fn resume_after_update(&mut self, release: &str) -> Result<(), Problem> {
+        if self.paused.as_ref().is_some_and(|pause| pause.by_update) {
+            self.write_resumption(format!("a request for {release}")).await?;
+        }
+        Ok(())
     }
 
     async fn write_resumption(&mut self, by: String) -> Result<String, Problem> {

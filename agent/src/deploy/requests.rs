@@ -94,7 +94,10 @@ impl Deployment {
 
     /// Starts an operation in place of one that has touched nothing, if there is one.
     async fn begin(&mut self, install: Install) -> bool {
-        let begun = self.write_beginning(&install).await;
+        let begun = match self.write_beginning(&install).await {
+            Ok(()) => self.resume_after_update(&sentence(&install.release)).await,
+            failed => failed,
+        };
         match begun {
             Ok(()) => {
                 // Those who watched what this one takes the place of are told so.

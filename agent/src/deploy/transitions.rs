@@ -174,7 +174,10 @@ impl Deployment {
         if !engine_away {
             operation.attempt = operation.attempt.saturating_add(1);
         }
-        operation.problem = Some(StoredProblem::from(&problem));
+        // Why it goes back is worth more than what the way back met with.
+        if phase != Phase::RollingBack || operation.problem.is_none() {
+            operation.problem = Some(StoredProblem::from(&problem));
+        }
         let mut record = self.record.clone();
         record.operation = Some(operation);
         self.world.store.commit(Writes::new().put(&record)?).await?;

@@ -74,8 +74,9 @@ impl Host {
     pub(super) fn pinned(&self, trust: Option<&Trust>, given: Option<&str>) -> Result<Trust, Problem> {
         let configured = self.inner.world.config.trust.root_sha256.as_deref();
         let parse = |text: &str| {
-            Digest::from_hex(&text.to_ascii_lowercase())
-                .map_err(|_| Problem::new(&codes::NO_ROOT, "a root's fingerprint has 64 hexadecimal digits"))
+            let wrong =
+                |_| Problem::new(&codes::BAD_FINGERPRINT, "a root's fingerprint has 64 hexadecimal digits");
+            Digest::from_hex(&text.to_ascii_lowercase()).map_err(wrong)
         };
         let wanted = given.or(configured).map(parse).transpose()?;
         match (trust, wanted) {

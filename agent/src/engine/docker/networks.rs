@@ -139,6 +139,8 @@ pub(super) async fn disconnect(client: &bollard::Docker, network: &str, containe
     let what = || format!("disconnect container {container} from network {network}");
     match client.disconnect_network(network, request).await.context(what) {
         Err(error) if error.cause.contains("is not connected to") => Ok(()),
+        // On its way out, and out of the network with it.
+        Err(error) if error.cause.contains("is marked for removal") => Ok(()),
         result => forgive(result, Kind::NotFound),
     }
 }

@@ -23,11 +23,20 @@ pub(super) fn of(view: &View<'_>, service: &str) -> Downtime {
     let steps: Vec<&Step> = view.steps_of(service).collect();
     let ends: Vec<&Step> = steps.iter().copied().filter(|step| ends_one_of(step, &running)).collect();
     let ended: BTreeSet<&str> = ends.iter().filter_map(|step| super::about(&step.action)).collect();
+    let cut = steps.iter().find_map(|step| match &step.action {
+        Action::Disconnect { network, container } if running.contains(container.id.as_deref()?) => {
+            Some(network)
+        }
+        _ => None,
+    });
+    let made_anew = |network: &&String| {
+        let mut created = view.plan.steps.iter();
+        created.any(|step| matches!(&step.action, Action::CreateNetwork { name, .. } if name == *network))
+    };
+    if let Some(network) = cut.filter(made_anew) {
+        return yes(format!("its network {network} is made anew, and nobody reaches it meanwhile"));
+    }
     if ended.len() < running.len() {
-        let cut = steps.iter().find_map(|step| match &step.action {
-            Action::Disconnect { network, .. } => Some(network),
-            _ => None,
-        });
         return match cut {
             Some(network) => yes(format!("its connections on the network {network} are cut for a moment")),
             None if ended.is_empty() => no("it runs on"),

@@ -37,6 +37,20 @@ fn nothing_to_do_is_said_so() {
 }
 
 #[test]
+fn a_service_whose_network_is_made_anew_is_down_however_it_is_updated() {
+    let start_first = |web: &mut kedge_compose::model::Service| {
+        web.healthcheck = Some(check());
+        web.update_config =
+            Some(UpdateConfig { order: Some("start-first".into()), ..UpdateConfig::default() });
+    };
+    let before = Stack::of(&["web"]).edit("web", start_first);
+    let mut after = env(Stack::of(&["web"]).edit("web", start_first), "debug");
+    after.project.networks.values_mut().for_each(|network| network.internal = true);
+    let downtime = service(&diff(&after, &before.running()), "web").downtime.clone().unwrap();
+    assert!(downtime.expected && downtime.why.contains("made anew"), "{downtime:?}");
+}
+
+#[test]
 fn each_kind_of_change_has_its_word_and_its_downtime() {
     let stack = Stack::of(&["web"]);
     let limits = |mib: u64| {
