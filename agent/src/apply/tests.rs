@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kedge_compose::model::UpdateConfig;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::engine::fake::{Behaviour, Fake};
 use crate::engine::observe::{Wake, Watcher, observe};
-use crate::engine::types::{Health, ImageConfig, State};
+use crate::engine::types::{Container, Health, ImageConfig, State};
 use crate::engine::{Error, Kind, codes};
 use crate::plan::tests::builders::Stack;
 use crate::plan::{Desired, Memory, Observed, Policy, plan};
@@ -441,4 +442,33 @@ async fn a_slow_sibling_does_not_delay_the_update_of_another_service() {
     let outcome = apply(&rig.engine, &rig.hub, &plan, Options::default(), &cancel, &mut look).await;
     assert!(outcome.is_done() && began.elapsed() > Duration::from_secs(100));
     assert!(fast.unwrap() < Duration::from_secs(5), "{fast:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_fails_and_is_borne_lets_no_more_of_them_go_at_once() {
+    for parallelism in [1, 2] {
+        let rig = Rig::new().await;
+        let config = UpdateConfig {
+            order: Some("stop-first".into()),
+            failure_action: Some("continue".into()),
+            parallelism: Some(parallelism),
+            ..UpdateConfig::default()
+        };
+        let stack = checked(&["web"]).replicas("web", 6).edit("web", |web| web.update_config = Some(config));
+        assert!(rig.up(&stack).await.is_done());
+        rig.fake.behave("web", Behaviour::HealthyAfter(Duration::from_secs(5)));
+        rig.fake.fail("start", "p-web-1", Kind::PortTaken, 1);
+        let plan = rig.plan(&stack.image("web", "app:2").desired(), &Memory::default()).await;
+        let mut least = usize::MAX;
+        let mut look = |_: Progress<'_>| {
+            let well = |c: &Container| c.state == State::Running && c.health == Health::Healthy;
+            least = rig.fake.containers().iter().filter(|c| well(c)).count().min(least);
+        };
+        let cancel = CancellationToken::new();
+        let outcome = apply(&rig.engine, &rig.hub, &plan, Options::default(), &cancel, &mut look).await;
+        assert_eq!(outcome.failures().count(), 1);
+        assert_eq!(least, 6 - 1 - usize::try_from(parallelism).unwrap(), "one failed, its batch is away");
+        let anew = rig.fake.containers().into_iter().filter(|c| c.image_id.ends_with("app:2"));
+        assert_eq!(anew.filter(|c| c.state == State::Running).count(), 5, "all had their turn");
+    }
 }

@@ -95,9 +95,17 @@ impl Deployment {
             last_problem: Some(StoredProblem::from(&problem)),
             ..self.record.clone()
         };
-        self.world.store.commit(Writes::new().put(&record)?).await?;
+        // One commit: the update must not be found failed and yet free to go on.
+        let writes = Writes::new().put(&record)?;
+        if self.paused.is_some() {
+            self.world.store.commit(writes).await?;
+        } else {
+            let pause = self.new_pause(format!("update_config of {service}"), problem.message.clone());
+            self.commit_pause(pause, writes).await?;
+        }
         self.record = record;
-        self.write_pause(format!("update_config of {service}"), problem.message.clone()).await?;
+        self.set_target().await;
+        self.publish();
         self.finish(Progress::Failed(problem)).await;
         Ok(Flow::GoOn)
     }
@@ -112,13 +120,7 @@ impl Deployment {
         if let Some(pause) = &self.paused {
             return Ok(format!("{name} is paused already: {}", pause.sentence()));
         }
-        let pause = PauseRecord { deployment: name.clone(), by, at: stamp(&*self.world.clock), reason };
-        let (by, reason) = (pause.by.clone(), pause.reason.clone());
-        self.world.audit(audit::Event::Paused { deployment: name.clone(), by, reason }).await?;
-        let event = self.event(format!("nothing is changed any more: {}", pause.sentence()));
-        self.world.commit_with_event(Writes::new().put(&pause)?, event).await?;
-        tracing::info!(deployment = name, by = pause.by, "paused");
-        self.paused = Some(pause);
+        self.commit_pause(self.new_pause(by, reason), Writes::new()).await?;
         self.set_target().await;
         self.publish();
         if self.is_changing() {
@@ -129,6 +131,22 @@ impl Deployment {
         let let_go = tokio::time::timeout(LET_GO, turn.lock()).await.is_ok();
         let rest = if let_go { "" } else { "; the last request to the engine is still under way" };
         Ok(format!("{name} is paused: nothing of it is changed until `kedge resume {name}`{rest}"))
+    }
+
+    fn new_pause(&self, by: String, reason: String) -> PauseRecord {
+        let deployment = self.record.name.clone();
+        PauseRecord { deployment, by, at: stamp(&*self.world.clock), reason }
+    }
+
+    /// The pause and what else is to be true with it, on disk in one commit.
+    async fn commit_pause(&mut self, pause: PauseRecord, writes: Writes) -> Result<(), Problem> {
+        let (deployment, by, reason) = (pause.deployment.clone(), pause.by.clone(), pause.reason.clone());
+        self.world.audit(audit::Event::Paused { deployment, by, reason }).await?;
+        let event = self.event(format!("nothing is changed any more: {}", pause.sentence()));
+        self.world.commit_with_event(writes.put(&pause)?, event).await?;
+        tracing::info!(deployment = pause.deployment, by = pause.by, "paused");
+        self.paused = Some(pause);
+        Ok(())
     }
 
     pub(super) async fn resume_it(&mut self, by: String, answer: Answer) {

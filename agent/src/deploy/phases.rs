@@ -240,7 +240,7 @@ impl Job {
         let compiled = self.compile(&loaded, &info, generation, false).await?;
         let _turn = self.turn.lock().await;
         self.say("waiting until every service is healthy");
-        self.healthy(&compiled).await?;
+        self.healthy(&compiled, Policy::default()).await?;
         // What was kept to go back to is let go of; should that fail, the supervisor sees to it.
         if let Err(failed) = self.converge(&compiled.desired, Policy::default()).await {
             tracing::warn!(deployment = self.record.name, problem = %failed.problem, "could not tidy up");
@@ -268,8 +268,9 @@ impl Job {
         let _turn = self.turn.lock().await;
         self.say(format!("going back to {}", sentence(&generation.release)));
         self.load_images(&loaded, &compiled, &info).await?;
-        self.converge(&compiled.desired, Policy { going_back: true, ..Policy::default() }).await?;
-        self.healthy(&compiled).await
+        let policy = Policy { going_back: true, ..Policy::default() };
+        self.converge(&compiled.desired, policy).await?;
+        self.healthy(&compiled, policy).await
     }
 
     /// Removes containers and networks; volumes only where a person on this host said so.
@@ -392,10 +393,11 @@ impl Job {
             let cancel = CancellationToken::new();
             let outcome =
                 apply::apply(&world.engine, &world.events, &plan, options, &cancel, &mut progress).await;
-            let is_borne = |failure: &&Failure| self.on_failure(desired, failure) == OnFailure::Continue;
+            let is_borne =
+                |failure: &&Failure| self.on_failure(desired, failure, policy) == OnFailure::Continue;
             let (borne, failures): (Vec<&Failure>, Vec<&Failure>) = outcome.failures().partition(is_borne);
             if !failures.is_empty() {
-                return Err(self.failed_by(&failures, desired));
+                return Err(self.failed_by(&failures, desired, policy));
             }
             if !borne.is_empty() {
                 let deployment = &self.record.name;
@@ -407,14 +409,13 @@ impl Job {
         Err(Problem::new(&codes::APPLY, format!("it keeps differing from what is wanted: {what}")).into())
     }
 
-    async fn healthy(&self, compiled: &Compiled) -> Result<(), Failed> {
+    async fn healthy(&self, compiled: &Compiled, policy: Policy) -> Result<(), Failed> {
         let memory = memory::load(&self.world.store, &self.record.name)?;
         let gate = apply::Gate { timeout: compiled.gate.timeout(), settle: Duration::from_secs(2) };
         let (engine, events) = (&self.world.engine, &self.world.events);
         let mut desired = compiled.desired.clone();
         desired.containers.retain(|_, wanted| {
-            let service = compiled.desired.services.get(&wanted.service);
-            !self.is_update() || service.is_none_or(|s| s.update.on_failure != OnFailure::Continue)
+            self.on_failure_of(Some(&wanted.service), &compiled.desired, policy) != OnFailure::Continue
         });
         match apply::wait_converged(engine, events, &desired, &memory, gate).await {
             Ok(()) => {
@@ -425,13 +426,13 @@ impl Job {
                 }
                 Ok(())
             }
-            Err(failures) => Err(self.failed_by(&failures.iter().collect::<Vec<_>>(), &desired)),
+            Err(failures) => Err(self.failed_by(&failures.iter().collect::<Vec<_>>(), &desired, policy)),
         }
     }
 
     /// The problem of what failed; it is passing only if all of it is. What containers said last is in it as far as the
     /// customer's rules let it be told, without secrets.
-    fn failed_by(&self, failures: &[&Failure], desired: &Desired) -> Failed {
+    fn failed_by(&self, failures: &[&Failure], desired: &Desired, policy: Policy) -> Failed {
         let redactor = redactor(&self.world, &self.record.name).ok();
         let quotes = redactor.is_some() && self.world.rules.reports.log_lines > 0;
         let sentence = |failure: &&Failure| {
@@ -449,7 +450,7 @@ impl Job {
             engine_away,
             pauses: failures
                 .iter()
-                .find(|failure| self.on_failure(desired, failure) == OnFailure::Pause)
+                .find(|failure| self.on_failure(desired, failure, policy) == OnFailure::Pause)
                 .and_then(|failure| failure.service.clone()),
         }
     }
@@ -459,9 +460,13 @@ impl Job {
         self.record.active.is_some()
     }
 
-    /// What `deploy.update_config` says of a failure.
-    fn on_failure(&self, desired: &Desired, failure: &Failure) -> OnFailure {
-        let service = failure.service.as_ref().and_then(|name| desired.services.get(name));
-        service.filter(|_| self.is_update()).map_or(OnFailure::Rollback, |service| service.update.on_failure)
+    /// What `deploy.update_config`, or `rollback_config` on the way back, says of a failure.
+    fn on_failure(&self, desired: &Desired, failure: &Failure, policy: Policy) -> OnFailure {
+        self.on_failure_of(failure.service.as_ref(), desired, policy)
+    }
+
+    fn on_failure_of(&self, service: Option<&String>, desired: &Desired, policy: Policy) -> OnFailure {
+        let service = service.and_then(|name| desired.services.get(name)).filter(|_| self.is_update());
+        service.map_or(OnFailure::Rollback, |service| service.rollout(policy.going_back).on_failure)
     }
 }

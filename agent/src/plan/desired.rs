@@ -18,7 +18,7 @@ use crate::engine::spec::{
     ContainerSpec, Environment, LABEL_DEPLOYMENT, LABEL_FILES, NetworkSpec, VolumeSpec,
 };
 use crate::engine::types::ImageConfig;
-use crate::plan::rollout::Rollout;
+use crate::plan::rollout::{OnFailure, Rollout};
 use crate::plan::{Adopted, Scope};
 
 pub use hooks::{Hooks, PreStart};
@@ -88,6 +88,13 @@ pub struct WantedService {
     pub update: Rollout,
     /// The same for going back to this from a newer generation.
     pub rollback: Rollout,
+}
+
+impl WantedService {
+    /// How its containers are replaced: on the way forward, or going back to this from a newer generation.
+    pub fn rollout(&self, going_back: bool) -> &Rollout {
+        if going_back { &self.rollback } else { &self.update }
+    }
 }
 
 /// A container that should be there.
@@ -217,8 +224,9 @@ fn wanted_service(
         .map(|(on, how)| (on.clone(), how.clone()))
         .collect();
     let update = Rollout::from(service.update_config.as_ref());
-    let rollback =
-        service.rollback_config.as_ref().map_or_else(|| update.clone(), |config| Some(config).into());
+    // What a release bears on the way forward says nothing of the way back, after which there is none.
+    let inherited = || Rollout { on_failure: OnFailure::default(), ..update.clone() };
+    let rollback = service.rollback_config.as_ref().map_or_else(inherited, |config| Some(config).into());
     WantedService { containers, depends_on, is_job, is_server, update, rollback }
 }
 

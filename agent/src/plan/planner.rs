@@ -49,6 +49,9 @@ pub(super) struct Planner<'a> {
     last_ranged: Option<StepId>,
 }
 
+/// A container of which the steps are planned, and those among them that start it.
+type Begun<'a> = (&'a String, BTreeSet<StepId>);
+
 /// What has to be over before the next container of a service is replaced.
 #[derive(Debug, Clone, Default)]
 struct Turn {
@@ -158,7 +161,7 @@ impl<'a> Planner<'a> {
 
     /// How the service is updated, in the direction in which this plan goes.
     fn rollout<'s>(&self, service: &'s WantedService) -> &'s Rollout {
-        if self.policy.going_back { &service.rollback } else { &service.update }
+        service.rollout(self.policy.going_back)
     }
 
     /// How steps name an observed container.
@@ -238,39 +241,66 @@ impl<'a> Planner<'a> {
             let is_well = |health| matches!(health, Health::None | Health::Healthy);
             current.is_none_or(|(current, _)| !runs(current) || !is_well(current.health))
         };
-        let away: Vec<&String> = others.iter().copied().filter(is_away).collect();
-        for key in others {
-            self.container(name, service, key, &Turn::default());
+        let away: BTreeSet<&String> = others.iter().copied().filter(is_away).collect();
+        let mut turn = Turn::default();
+        let mut begun = self.batch(name, service, &others, &turn);
+        begun.retain(|(key, started)| away.contains(key) || !started.is_empty());
+        if !replaced.is_empty() {
+            turn = self.turn_after(name, service, &begun, turn);
         }
-        let is_awaited = !away.is_empty() && !replaced.is_empty();
-        let mut turn = if is_awaited { self.turn_after(name, service, &away) } else { Turn::default() };
         let mut batches = replaced.chunks(self.rollout(service).parallelism.max(1)).peekable();
         while let Some(batch) = batches.next() {
-            for key in batch {
-                self.container(name, service, key, &turn);
-            }
+            let begun = self.batch(name, service, batch, &turn);
             if batches.peek().is_some() {
-                turn = self.turn_after(name, service, batch);
+                turn = self.turn_after(name, service, &begun, turn);
             }
         }
     }
 
-    /// The turn of those that come after these.
-    fn turn_after(&mut self, name: &'a str, service: &'a WantedService, batch: &[&'a String]) -> Turn {
-        let rollout = self.rollout(service).clone();
-        let wanted = batch.iter().filter_map(|key| self.desired.containers.get(*key));
-        let proof = wanted.map(|wanted| rollout.proof(wanted)).max().unwrap_or_default();
-        let containers: Vec<Target> =
-            batch.iter().filter_map(|key| self.targets.get(key.as_str()).cloned()).collect();
-        if containers.is_empty() {
-            return Turn::default();
+    /// Plans containers that have the same turn. Gives each with the steps that start it.
+    fn batch(
+        &mut self,
+        name: &'a str,
+        service: &'a WantedService,
+        keys: &[&'a String],
+        turn: &Turn,
+    ) -> Vec<Begun<'a>> {
+        let mut begun = Vec::new();
+        for key in keys {
+            let first = self.plan.steps.len();
+            self.container(name, service, key, turn);
+            let started = self.started.get(name).into_iter().flat_map(|steps| steps.range(first..));
+            begun.push((*key, started.copied().collect()));
         }
-        let action = Action::Wait { containers, until: Until::Healthy, stays: proof + rollout.delay };
-        let started = self.started.get(name).cloned().unwrap_or_default();
-        let step = [self.push(action, Some(name), "the next one follows when it is well", started)].into();
+        begun
+    }
+
+    /// The turn of those that come after these, whose own turn it was before.
+    fn turn_after(&mut self, name: &str, service: &WantedService, begun: &[Begun<'a>], before: Turn) -> Turn {
+        let rollout = self.rollout(service);
+        let proof = |key: &str| self.desired.containers.get(key).map(|wanted| rollout.proof(wanted));
+        let proof = begun.iter().filter_map(|(key, _)| proof(key)).max().unwrap_or_default();
+        // A wait ends with the first failure that it meets. Where that is borne, each of the others is still waited for.
+        let together = if rollout.on_failure == OnFailure::Continue { 1 } else { begun.len().max(1) };
+        let mut waits = BTreeSet::new();
+        for some in begun.chunks(together) {
+            let target = |(key, _): &Begun<'a>| self.targets.get(key.as_str()).cloned();
+            let containers: Vec<Target> = some.iter().filter_map(target).collect();
+            if containers.is_empty() {
+                continue;
+            }
+            let action = Action::Wait { containers, until: Until::Healthy, stays: proof + rollout.delay };
+            let started = some.iter().flat_map(|(_, started)| started);
+            let needs: BTreeSet<StepId> = started.chain(&before.needs).copied().collect();
+            waits.insert(self.push(action, Some(name), "the next one follows when it is well", needs));
+        }
+        if waits.is_empty() {
+            return before;
+        }
         match rollout.on_failure {
-            OnFailure::Continue => Turn { after: step, ..Turn::default() },
-            OnFailure::Rollback | OnFailure::Pause => Turn { needs: step, ..Turn::default() },
+            // A failure can end a wait before its turn, so that it does not stand for those before it.
+            OnFailure::Continue => Turn { after: &before.after | &waits, ..before },
+            OnFailure::Rollback | OnFailure::Pause => Turn { needs: waits, ..before },
         }
     }
 

@@ -20,20 +20,41 @@ pub(super) struct Random {
     port: bool,
     always: bool,
     checked: bool,
-    /// `deploy.update_config`: order and parallelism.
+    /// `deploy.update_config`: order, parallelism and what becomes of a failure.
     order: Option<bool>,
     parallelism: Option<u64>,
+    /// `failure_action`, among what can be asked for.
+    on_failure: Option<&'static str>,
 }
 
 fn service() -> impl Strategy<Value = Random> {
     let on = proptest::collection::vec((0..6_usize, 0..3_u8), 0..3);
     let rare = || proptest::bool::weighted(0.25);
     let flags = (any::<bool>(), rare(), any::<bool>(), rare(), any::<bool>(), any::<bool>());
-    let update = (proptest::option::weighted(0.3, any::<bool>()), proptest::option::weighted(0.3, 0..4_u64));
-    (on, 0..5_u8, 0..4_u32, flags, update).prop_map(|(on, job, replicas, flags, (order, parallelism))| {
+    let actions = proptest::sample::select(vec!["rollback", "pause", "continue"]);
+    let update = (
+        proptest::option::weighted(0.3, any::<bool>()),
+        proptest::option::weighted(0.3, 0..4_u64),
+        proptest::option::weighted(0.5, actions),
+    );
+    (on, 0..5_u8, 0..4_u32, flags, update).prop_map(|(on, job, replicas, flags, update)| {
+        let (order, parallelism, on_failure) = update;
         let (newer, volume, back, port, always, checked) = flags;
         let (is_job, port) = (job == 0, port && replicas == 1);
-        Random { on, is_job, replicas, newer, volume, back, port, always, checked, order, parallelism }
+        Random {
+            on,
+            is_job,
+            replicas,
+            newer,
+            volume,
+            back,
+            port,
+            always,
+            checked,
+            order,
+            parallelism,
+            on_failure,
+        }
     })
 }
 
@@ -75,7 +96,9 @@ pub(super) fn build(services: &[Option<Random>]) -> Stack {
             stack = stack.edit(&name, |service| service.healthcheck = Some(check()));
         }
         let order = service.order.map(|first| if first { "start-first" } else { "stop-first" }.to_owned());
-        let config = UpdateConfig { order, parallelism: service.parallelism, ..UpdateConfig::default() };
+        let failure_action = service.on_failure.map(str::to_owned);
+        let parallelism = service.parallelism;
+        let config = UpdateConfig { order, parallelism, failure_action, ..UpdateConfig::default() };
         stack = stack.edit(&name, |service| service.update_config = Some(config));
     }
     stack

@@ -2,12 +2,13 @@
 
 use super::paused::until;
 use super::*;
+use crate::deploy::pause::PauseRecord;
 
-/// Two containers of one service, updated one by one.
+/// Two containers of one service, updated one by one. The action goes on to the end of `update_config`.
 fn release(rig: &Rig, seq: u64, action: &str) -> Vec<u8> {
     let compose = format!(
         "services:\n  web:\n    image: example/hello:1\n    environment: {{V: '{seq}'}}\n    \
-         healthcheck: {{test: [CMD, check]}}\n    deploy: {{replicas: 2, update_config: {{failure_action: {action}}}}}\n"
+         healthcheck: {{test: [CMD, check]}}\n    deploy: {{replicas: 2, update_config: {{failure_action: {action}}}\n"
     );
     rig.bundle_of(seq, &compose, |_| {}).bytes()
 }
@@ -31,9 +32,9 @@ fn named(of: &[(&str, &str)]) -> Vec<(String, String)> {
 async fn with_pause_nothing_more_is_changed_until_somebody_decides() {
     let rig = Rig::new();
     let host = rig.start().await;
-    last(host.import(&rig, release(&rig, 1, "pause"), &[]).await).await.unwrap();
+    last(host.import(&rig, release(&rig, 1, "pause}"), &[]).await).await.unwrap();
     rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
-    let problem = last(host.import(&rig, release(&rig, 2, "pause"), &[]).await).await.unwrap_err();
+    let problem = last(host.import(&rig, release(&rig, 2, "pause}"), &[]).await).await.unwrap_err();
     assert!(problem.message.contains("unhealthy"), "{problem}");
     let seen = until(&host, "it is paused", |d| d.paused).await;
     assert_eq!(seen.pause.unwrap().by, "update_config of web");
@@ -44,7 +45,7 @@ async fn with_pause_nothing_more_is_changed_until_somebody_decides() {
     );
     rig.engine.behave("web", Behaviour::Run);
     // A newer release takes the place of the one that failed, and goes on when it is let.
-    let newer = host.import(&rig, release(&rig, 3, "pause"), &[]).await;
+    let newer = host.import(&rig, release(&rig, 3, "pause}"), &[]).await;
     until(&host, "the newer one waits", |d| {
         d.operation.as_ref().is_some_and(|o| o.target.as_ref().is_some_and(|target| target.seq == 3))
     })
@@ -58,9 +59,9 @@ async fn with_pause_nothing_more_is_changed_until_somebody_decides() {
 async fn what_was_paused_is_tried_again_when_it_is_resumed() {
     let rig = Rig::new();
     let host = rig.start().await;
-    last(host.import(&rig, release(&rig, 1, "pause"), &[]).await).await.unwrap();
+    last(host.import(&rig, release(&rig, 1, "pause}"), &[]).await).await.unwrap();
     rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
-    last(host.import(&rig, release(&rig, 2, "pause"), &[]).await).await.unwrap_err();
+    last(host.import(&rig, release(&rig, 2, "pause}"), &[]).await).await.unwrap_err();
     until(&host, "it is paused", |d| d.paused).await;
     rig.engine.set_health("hello-web-1.next", crate::engine::types::Health::Healthy);
     rig.engine.behave("web", Behaviour::Run);
@@ -73,9 +74,9 @@ async fn what_was_paused_is_tried_again_when_it_is_resumed() {
 async fn with_rollback_or_nothing_said_it_goes_back() {
     let rig = Rig::new();
     let host = rig.start().await;
-    last(host.import(&rig, release(&rig, 1, "rollback"), &[]).await).await.unwrap();
+    last(host.import(&rig, release(&rig, 1, "rollback}"), &[]).await).await.unwrap();
     rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
-    let problem = last(host.import(&rig, release(&rig, 2, "rollback"), &[]).await).await.unwrap_err();
+    let problem = last(host.import(&rig, release(&rig, 2, "rollback}"), &[]).await).await.unwrap_err();
     assert_eq!(problem.code, codes::ROLLED_BACK, "{problem}");
     assert_eq!(versions(&rig), named(&[("hello-web-1", "1"), ("hello-web-2", "1")]));
 }
@@ -84,13 +85,72 @@ async fn with_rollback_or_nothing_said_it_goes_back() {
 async fn with_continue_the_release_is_active_whatever_became_of_the_service() {
     let rig = Rig::new();
     let host = rig.start().await;
-    last(host.import(&rig, release(&rig, 1, "continue"), &[]).await).await.unwrap();
+    last(host.import(&rig, release(&rig, 1, "continue}"), &[]).await).await.unwrap();
     rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
-    last(host.import(&rig, release(&rig, 2, "continue"), &[]).await).await.unwrap();
+    last(host.import(&rig, release(&rig, 2, "continue}"), &[]).await).await.unwrap();
     let running = versions(&rig);
     assert!(
         running.contains(&("hello-web-2.next".into(), "2".into())),
         "the next one had its turn: {running:?}"
     );
     assert!(running.contains(&("hello-web-1".into(), "1".into())), "the old ones serve: {running:?}");
+}
+
+/// A release that bears failures forwards is followed by one that fails, and does not get well itself on the way back.
+async fn cannot_go_back(rig: &Rig, more: &str) -> (Running, tokio::sync::mpsc::Receiver<Progress>) {
+    let host = rig.start().await;
+    let first = release(rig, 1, &format!("continue, order: stop-first}}{more}"));
+    last(host.import(rig, first, &[]).await).await.unwrap();
+    rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
+    let progress = host.import(rig, release(rig, 2, "rollback, order: stop-first}"), &[]).await;
+    (host, progress)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_borne_forwards_is_not_taken_for_restored_on_the_way_back() {
+    let rig = Rig::new();
+    let (host, progress) = cannot_go_back(&rig, "").await;
+    until(&host, "going back has failed", |d| {
+        d.phase() == v1::Phase::RollingBack
+            && d.operation.as_ref().is_some_and(|o| o.step.contains("waiting: "))
+    })
+    .await;
+    rig.engine.behave("web", Behaviour::Run);
+    for (name, _) in versions(&rig) {
+        rig.engine.set_health(&name, crate::engine::types::Health::Healthy);
+    }
+    let problem = last(progress).await.unwrap_err();
+    assert_eq!(problem.code, codes::ROLLED_BACK, "{problem}");
+    assert_eq!(versions(&rig), named(&[("hello-web-1", "1"), ("hello-web-2", "1")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_on_the_way_back_is_borne_where_rollback_config_asks_for_it() {
+    let rig = Rig::new();
+    let back = ", rollback_config: {failure_action: continue, order: stop-first}";
+    let (_host, progress) = cannot_go_back(&rig, back).await;
+    let problem = last(progress).await.unwrap_err();
+    assert_eq!(problem.code, codes::ROLLED_BACK, "{problem}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_failed_is_never_on_disk_without_its_pause() {
+    let rig = Rig::new();
+    let host = rig.start().await;
+    last(host.import(&rig, release(&rig, 1, "pause}"), &[]).await).await.unwrap();
+    rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
+    let store = host.world.store.clone();
+    // What a restart would find at any moment.
+    let watching = std::thread::spawn(move || {
+        loop {
+            let record: DeploymentRecord = store.get("hello").unwrap().unwrap();
+            if record.operation.is_some_and(|operation| operation.problem.is_some()) {
+                return store.get::<PauseRecord>("hello").unwrap();
+            }
+            std::thread::yield_now();
+        }
+    });
+    last(host.import(&rig, release(&rig, 2, "pause}"), &[]).await).await.unwrap_err();
+    let pause = watching.join().unwrap();
+    assert_eq!(pause.map(|pause| pause.by).as_deref(), Some("update_config of web"));
 }

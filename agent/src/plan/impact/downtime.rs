@@ -39,7 +39,7 @@ pub(super) fn of(view: &View<'_>, service: &str) -> Downtime {
     if starts.is_empty() {
         return yes("it is stopped and not started again".to_owned());
     }
-    if ends.iter().any(|end| needs_any(view.plan, end, &starts)) {
+    if ends.iter().any(|end| follows_any(view.plan, end, &starts)) {
         return no("a new container runs before the last old one is stopped");
     }
     let grace = view
@@ -66,16 +66,17 @@ fn ends_one_of(step: &Step, running: &BTreeSet<&str>) -> bool {
         && super::about(&step.action).is_some_and(|id| running.contains(id))
 }
 
-/// Whether a step needs one of the others, directly or through more. What a step needs stands before it.
-fn needs_any(plan: &Plan, step: &Step, others: &BTreeSet<StepId>) -> bool {
-    let mut open: Vec<StepId> = step.needs.iter().copied().collect();
+/// Whether a step waits for one of the others, directly or through more, be it for its success or for its end.
+fn follows_any(plan: &Plan, step: &Step, others: &BTreeSet<StepId>) -> bool {
+    let before = |step: &Step| step.needs.union(&step.after).copied().collect::<Vec<StepId>>();
+    let mut open = before(step);
     let mut seen = BTreeSet::new();
     while let Some(id) = open.pop() {
         if others.contains(&id) {
             return true;
         }
         if seen.insert(id) {
-            open.extend(plan.steps.get(id).into_iter().flat_map(|step| &step.needs));
+            open.extend(plan.steps.get(id).into_iter().flat_map(before));
         }
     }
     false

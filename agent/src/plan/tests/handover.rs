@@ -7,6 +7,7 @@ use kedge_compose::model::{Attachment, Mount, MountKind, Port, UpdateConfig};
 use super::builders::{Observing, Stack, check};
 use super::*;
 use crate::engine::types::{Container, Health, State};
+use crate::plan::rollout::OnFailure;
 
 const KEEP: Policy = Policy { keep_superseded: true, going_back: false };
 
@@ -394,6 +395,52 @@ fn with_continue_the_next_one_follows_though_one_failed() {
         let wait = step("wait until p-web-1.next healthy").id;
         assert_eq!(step("stop p-web-2").needs.contains(&wait), is_needed, "{action}");
         assert!(needs(&plan, step("stop p-web-2").id, wait), "{action}");
+        // What the failure of the first start takes with it.
+        let mut lost = BTreeSet::from([step("start p-web-1.next").id]);
+        for step in &plan.steps {
+            if !step.needs.is_disjoint(&lost) {
+                lost.insert(step.id);
+            }
+        }
+        assert!(lost.contains(&wait), "{action}");
+        for later in ["stop p-web-2", "wait until p-web-2.next healthy", "stop p-web-3"] {
+            assert_eq!(lost.contains(&step(later).id), is_needed, "{action}: {later}");
+        }
+        let third = step("stop p-web-3");
+        let before = third.needs.union(&third.after).copied().collect::<BTreeSet<_>>();
+        assert!(before.contains(&step("wait until p-web-2.next healthy").id), "{action}");
+        assert_eq!(
+            before.contains(&wait),
+            !is_needed,
+            "{action}: a wait that never began stands for no other"
+        );
+    }
+}
+
+#[test]
+fn with_continue_each_of_those_replaced_together_is_awaited() {
+    let (old, newer) = scaled(|config| {
+        config.order = Some("stop-first".into());
+        config.parallelism = Some(2);
+        config.failure_action = Some("continue".into());
+    });
+    let plan = plan(&newer.desired(), &serving(&old), &Memory::default(), Policy::default());
+    let step = |line: &str| plan.steps.iter().find(|step| step.action.to_string() == line).unwrap();
+    for number in [1, 2] {
+        let wait = step(&format!("wait until p-web-{number}.next healthy")).id;
+        assert!(step("stop p-web-3").after.contains(&wait), "{number}");
+    }
+}
+
+#[test]
+fn what_is_borne_forwards_is_not_borne_on_the_way_back_unless_rollback_config_says_so() {
+    let bears = || Some(UpdateConfig { failure_action: Some("continue".into()), ..UpdateConfig::default() });
+    for (back, expected) in [(None, OnFailure::Rollback), (bears(), OnFailure::Continue)] {
+        let stack = web().edit("web", |web| (web.update_config, web.rollback_config) = (bears(), back));
+        let desired = stack.desired();
+        let web = &desired.services["web"];
+        assert_eq!(web.rollout(false).on_failure, OnFailure::Continue);
+        assert_eq!(web.rollout(true).on_failure, expected);
     }
 }
 

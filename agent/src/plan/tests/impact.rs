@@ -1,10 +1,10 @@
 //! What a person is told of a plan: action, fields, downtime.
 
 use kedge_bundle::parameters::Secret;
-use kedge_compose::model::Restart;
+use kedge_compose::model::{Restart, UpdateConfig};
 use kedge_proto::local::v1::{Diff, ServiceDiff};
 
-use super::builders::{Observing, Stack};
+use super::builders::{Observing, Stack, check};
 use super::*;
 use crate::engine::types::State;
 use crate::plan::impact::{digest, impact, sentences};
@@ -154,6 +154,24 @@ fn a_start_before_the_stop_is_no_downtime() {
     plan.steps[stop].needs.insert(started);
     let diff = impact(&desired, &observed, &plan, &Redactor::default());
     assert!(!service(&diff, "web").downtime.as_ref().unwrap().expected, "{diff:#?}");
+}
+
+#[test]
+fn one_by_one_is_no_downtime_whatever_is_made_of_a_failure() {
+    for action in ["rollback", "pause", "continue"] {
+        let config = UpdateConfig {
+            order: Some("stop-first".into()),
+            failure_action: Some(action.into()),
+            ..UpdateConfig::default()
+        };
+        let stack = Stack::of(&["web"])
+            .edit("web", |web| (web.healthcheck, web.update_config) = (Some(check()), Some(config)));
+        for (replicas, expected) in [(1, true), (2, false)] {
+            let stack = stack.clone().replicas("web", replicas);
+            let diff = diff(&stack.clone().image("web", "app:2"), &stack.running());
+            assert_eq!(service(&diff, "web").downtime.as_ref().unwrap().expected, expected, "{diff:#?}");
+        }
+    }
 }
 
 #[test]
