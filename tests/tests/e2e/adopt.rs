@@ -55,7 +55,18 @@ impl Legacy {
     }
 
     fn adopt(&self, host: &Host, vendor: &Vendor, stack: &Stack, flags: &[&str]) -> Outcome {
-        let bundle = vendor.bundle(PRODUCT, "1.0.0").display().to_string();
+        self.adopt_as(host, vendor, stack, "1.0.0", flags)
+    }
+
+    fn adopt_as(
+        &self,
+        host: &Host,
+        vendor: &Vendor,
+        stack: &Stack,
+        version: &str,
+        flags: &[&str],
+    ) -> Outcome {
+        let bundle = vendor.bundle(PRODUCT, version).display().to_string();
         let (port, root) = (format!("PORT={}", stack.port), vendor.root_sha256());
         let adopt = ["adopt", &self.project, "--deployment", &stack.name, "--bundle", &bundle];
         let more = ["--set", &port, "--root-sha256", &root];
@@ -112,6 +123,34 @@ fn a_stack_of_docker_compose_is_taken_over_untouched_kept_and_updated() {
 
     host.kedge(&["remove", &stack.name, "--yes"]).succeeded();
     assert_eq!(legacy.objects(&host), [vec![], vec![], before[2].clone()]);
+    host.docker().run(&["rmi", &legacy.image]).succeeded();
+}
+
+#[test]
+fn a_stack_that_a_broken_release_was_to_take_over_runs_again_as_it_was() {
+    if !need::met(&[Need::Engine, Need::Compose]) {
+        return;
+    }
+    let (vendor, host) = (Vendor::shared(), Host::start());
+    let stack = Stack::new(&host, PRODUCT);
+    let legacy = Legacy::start(&host, &vendor, &stack);
+    stack.post(host.docker(), "/data").succeeded();
+    let before = legacy.objects(&host);
+    let name = host.docker().container(&legacy.project, PRODUCT);
+
+    legacy.adopt_as(&host, &vendor, &stack, "3.0.0", &["--yes"]).failed_with(30, "KE-3036");
+    assert_eq!(legacy.objects(&host), before);
+    assert_eq!(host.docker().container(&legacy.project, PRODUCT), name);
+    legacy.compose(&host, &stack, &["up", "--detach", "--wait", "--no-recreate"]).succeeded();
+    assert_eq!(stack.get(&host, "/data").trim(), "1");
+    assert!(stack.status(&host).is_null());
+
+    // And can be taken over after all.
+    legacy.adopt(&host, &vendor, &stack, &["--yes"]).succeeded();
+    stack.wait_until_it_runs(&host, "1.0.0");
+    assert_eq!(legacy.objects(&host), before);
+    host.kedge(&["remove", &stack.name, "--volumes", "--yes"]).succeeded();
+    assert_eq!(legacy.objects(&host), [const { Vec::<String>::new() }; 3]);
     host.docker().run(&["rmi", &legacy.image]).succeeded();
 }
 
