@@ -33,9 +33,6 @@ pub(super) fn of(view: &View<'_>, service: &str) -> Downtime {
         let mut created = view.plan.steps.iter();
         created.any(|step| matches!(&step.action, Action::CreateNetwork { name, .. } if name == *network))
     };
-    if let Some(network) = cut.filter(made_anew) {
-        return yes(format!("its network {network} is made anew, and nobody reaches it meanwhile"));
-    }
     if ended.len() < running.len() {
         return match cut {
             Some(network) => yes(format!("its connections on the network {network} are cut for a moment")),
@@ -47,6 +44,9 @@ pub(super) fn of(view: &View<'_>, service: &str) -> Downtime {
         steps.iter().filter(|step| matches!(step.action, Action::Start { .. })).map(|step| step.id).collect();
     if starts.is_empty() {
         return yes("it is stopped and not started again".to_owned());
+    }
+    if let Some(network) = cut.filter(made_anew) {
+        return yes(format!("its network {network} is made anew, and nobody reaches it meanwhile"));
     }
     if ends.iter().any(|end| follows_any(view.plan, end, &starts)) {
         return no("a new container runs before the last old one is stopped");
