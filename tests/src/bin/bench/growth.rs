@@ -64,6 +64,10 @@ fn line(rounds: usize, stack: Stack) -> Line {
         nothing.0.extend(library.warm);
         killed.1.extend(library.engine);
     }
+    for (what, (ours, theirs)) in WHAT.iter().zip(&line) {
+        let (ours, theirs) = (median(ours).unwrap_or_default(), median(theirs).unwrap_or_default());
+        eprintln!("{} services: {what}: {}", stack.services(), cell(ours, theirs));
+    }
     line
 }
 

