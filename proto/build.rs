@@ -1,7 +1,7 @@
 //! Compiles the `.proto` files with protox, so that no system `protoc` is needed.
 
 /// Messages that the command lines print as JSON.
-const SHOWN: [&str; 15] = [
+const SHOWN: [&str; 26] = [
     ".kedge.v1",
     ".kedge.local.v1.Progress",
     ".kedge.local.v1.Step",
@@ -14,6 +14,17 @@ const SHOWN: [&str; 15] = [
     ".kedge.local.v1.PauseReply",
     ".kedge.local.v1.EnrollReply",
     ".kedge.local.v1.Licence",
+    ".kedge.local.v1.Inventory",
+    ".kedge.local.v1.InventoryDeployment",
+    ".kedge.local.v1.InventoryContainer",
+    ".kedge.local.v1.StoredRelease",
+    ".kedge.local.v1.SupportSession",
+    ".kedge.local.v1.SupportSessionsReply",
+    ".kedge.local.v1.SupportTerms",
+    ".kedge.support.v1.News",
+    ".kedge.support.v1.Welcome",
+    ".kedge.local.v1.Garbage",
+    ".kedge.local.v1.GarbageImage",
     ".kedge.hub.v1.Host",
     ".kedge.hub.v1.PublishedRelease",
     ".kedge.hub.v1.Token",
@@ -27,7 +38,7 @@ const PHASES: [&str; 3] =
 const HEALTHS: [&str; 2] = [".kedge.v1.DeploymentStatus.health", ".kedge.v1.ServiceStatus.health"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["common.proto", "tether.proto", "local.proto", "hub.proto"];
+    let files = ["common.proto", "tether.proto", "local.proto", "hub.proto", "support.proto"];
     for file in files {
         println!("cargo:rerun-if-changed=proto/{file}");
     }
@@ -54,6 +65,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".kedge.tether.v1.BlobChunk")
         .bytes(".kedge.local.v1.ImportRequest")
         .bytes(".kedge.hub.v1.PublishRequest")
+        .bytes(".kedge.support.v1.Piece")
+        .bytes(".kedge.support.v1.Data")
         .compile_fds(descriptors)?;
     Ok(())
 }

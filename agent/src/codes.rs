@@ -104,10 +104,59 @@ kedge_bundle::codes! {
     PROTOCOL = "KE-5008", exit 40, retry true,
         "The hub does not follow the protocol", "Compare the versions of agent and hub";
 
+    /// What an interrupted fetch had left of a blob was no beginning of it.
+    LEFTOVER = "KE-5010", exit 40, retry true,
+        "What an interrupted fetch had left was damaged meanwhile", "Nothing: it was thrown away, and the agent fetches it anew; if it repeats, check the disk";
+    /// No statement from a hub that had them.
+    FRESH_MISSING = "KE-5011", exit 40, retry true,
+        "The hub leaves out its statement of the newest releases", "The hub must issue one again; if nobody stopped it on purpose, treat it as an attack";
     /// A hub's address that is none.
     BAD_HUB = "KE-5009", exit 2, retry false,
         "This is not the address of a hub", "Give it as https://HOST or https://HOST:PORT";
 
+    /// The kill switch is on.
+    SUPPORT_OFF = "KE-6401", exit 16, retry false,
+        "Support sessions are switched off on this host", "`kedge support on` permits them again, as guard.toml says";
+    /// The customer's rules want no sessions, or want to be asked in another way.
+    SUPPORT_MODE = "KE-6402", exit 16, retry false,
+        "The customer's rules do not permit a support session now or in this way", "See `mode` in [support] of guard.toml";
+    /// More than the customer's rules permit.
+    SUPPORT_CEILING = "KE-6403", exit 16, retry false,
+        "The customer's rules do not permit what the support request asks for", "Ask for less, or have the customer permit it in [support] of guard.toml";
+    /// Too old, or made for a nonce that is gone.
+    SUPPORT_STALE = "KE-6404", exit 12, retry false,
+        "The support request is too old, or of before the agent's last restart", "Make a new request; check both clocks if it repeats";
+    /// For another host or product.
+    SUPPORT_AUDIENCE = "KE-6405", exit 14, retry false,
+        "The support request is for another host or product", "Make a request for this host and what runs on it";
+    /// Seen before.
+    SUPPORT_KNOWN = "KE-6406", exit 13, retry false,
+        "The support request was received before; a grant opens once", "Make a new request";
+    /// The approval is not one for this request.
+    SUPPORT_APPROVAL = "KE-6407", exit 11, retry false,
+        "The approval does not count for this support request", "Approve exactly what was asked for, or less, with a key that guard.toml names";
+    /// Not now.
+    SUPPORT_STATE = "KE-6408", exit 16, retry false,
+        "The support session is not in a state for this", "`kedge support ls` shows where it stands";
+    /// The service may not be joined.
+    SUPPORT_TARGET = "KE-6409", exit 16, retry false,
+        "The service cannot be supported in this way: from there the host is in reach", "Choose another service; read its logs, or inspect it";
+    /// Cannot be recorded.
+    SUPPORT_RECORDING = "KE-6410", exit 25, retry true,
+        "The support session cannot be recorded, so it is not held", "Check space and permissions of the folder that the message names";
+    /// There is no such session.
+    NO_SUPPORT_SESSION = "KE-6411", exit 2, retry false,
+        "There is no support session of this name", "`kedge support ls` lists those there are";
+    /// Not among what was granted.
+    SUPPORT_SCOPE = "KE-6412", exit 16, retry false,
+        "The support session was not granted this", "Make a request for it";
+    /// No image to run commands in.
+    SUPPORT_TOOLS = "KE-6413", exit 22, retry false,
+        "There is no image with tools on this host that commands could run in", "Load one into the engine and name it as `tools_image` in [support] of guard.toml";
+
+    /// The audit log was changed.
+    AUDIT_BROKEN = "KE-6420", exit 11, retry false,
+        "The audit log is not what was written", "Somebody has changed it, or the disk has: compare with a copy, from the line that the message names";
     /// The daemon does not answer.
     DAEMON_UNREACHABLE = "KE-6001", exit 23, retry true,
         "The agent does not answer on its socket", "Start it: systemctl start kedge, or `kedge agent`";
@@ -141,6 +190,12 @@ kedge_bundle::codes! {
     /// A fingerprint that is none.
     BAD_FINGERPRINT = "KE-6011", exit 2, retry false,
         "This is not the fingerprint of a root", "Copy all 64 hexadecimal digits; `kedgectl keys show` prints them to the vendor";
+    /// A file that was asked for cannot be written.
+    UNWRITABLE = "KE-6021", exit 2, retry false,
+        "The file or folder cannot be written", "Name an empty folder that this user may write to";
+    /// A check of the host failed.
+    UNFIT = "KE-6020", exit 22, retry true,
+        "This host is not as an installation needs it", "Mend what `kedge doctor` names, and run it again";
     /// Something that should not happen.
     INTERNAL = "KE-6999", exit 1, retry true,
         "Something happened inside the agent that should not", "Please report it with the message and `kedge version`";

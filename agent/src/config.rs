@@ -74,6 +74,8 @@ pub struct Limits {
     pub reserve_bytes: u64,
     /// Engine calls in flight.
     pub parallel_steps: usize,
+    /// How full the engine's disk or ours may be before images and content that nothing needs are removed, percent. 100: never.
+    pub collect_above_percent: u8,
 }
 
 /// `[log]`
@@ -106,7 +108,12 @@ impl Default for Config {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { outbox_reports: 5_000, reserve_bytes: 256 * 1024 * 1024, parallel_steps: 8 }
+        Self {
+            outbox_reports: 5_000,
+            reserve_bytes: 256 * 1024 * 1024,
+            parallel_steps: 8,
+            collect_above_percent: 85,
+        }
     }
 }
 
@@ -154,6 +161,9 @@ impl Config {
         }
         if config.limits.parallel_steps == 0 || config.limits.outbox_reports == 0 {
             return Err("limits must be at least 1".to_owned());
+        }
+        if config.limits.collect_above_percent > 100 {
+            return Err("limits.collect_above_percent is a percentage, 100 at most".to_owned());
         }
         Ok(config)
     }

@@ -28,17 +28,25 @@ use crate::engine::types::{EngineInfo, ImageStore};
 use crate::engine::{Engine, EventHub};
 use crate::guard::Rules;
 use crate::health::{Board, Journal, Outbox, reporter};
+use crate::host::garbage::Watermark;
 use crate::host::{Enrolment, Host};
 use crate::images::{Content, room};
 use crate::problem::Problem;
+use crate::service_manager;
 use crate::store::{FolderLock, Store, TrustRecord};
+use crate::tether::credential::Credential;
 use crate::timekeeper::{self, Timekeeper};
+use crate::watchdog::{self, Pulse};
 use crate::world::{Hooks, NoHooks, World};
 
 /// Time for everything to end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How soon an engine that is up and did not answer is asked again.
+const ENGINE_AGAIN: Duration = Duration::from_secs(1);
 /// How often free disk is looked at.
 const DISK: Duration = Duration::from_secs(10);
+/// How often the reports say where the audit log ends, if it has grown.
+const AUDIT_HEAD_EVERY: Duration = Duration::from_secs(900);
 
 /// Runs until `shutdown`.
 ///
@@ -63,8 +71,9 @@ pub async fn run_with(
     private_folder(&config.state_dir)?;
     let _lock = FolderLock::take(&config.state_dir)?;
     let rules = read_rules(&config.guard)?;
+    let credential = Credential::of_process()?;
     let store = Store::open(&config.state_dir.join("store"))?;
-    let socket = crate::local::socket::Socket::bind(&config)?;
+    let socket = crate::local::socket::Socket::open(&config)?;
     let audit = Arc::new(audit::Log::open(&config.state_dir.join("audit/log.jsonl"))?);
     audit.append(&audit::Event::AgentStarted { version: env!("CARGO_PKG_VERSION").to_owned() })?;
     let enrolment = store.get::<Enrolment>("")?;
@@ -77,6 +86,7 @@ pub async fn run_with(
         engine_kind,
         audit: Arc::clone(&audit),
         board: board.clone(),
+        pulses: watchdog::Registry::default(),
         journal: Arc::new(Journal::open(&store)?),
         courier: watch::Sender::new(None),
         trust: tokio::sync::Mutex::new(store.get::<TrustRecord>("")?.map(|record| record.0)),
@@ -96,20 +106,34 @@ pub async fn run_with(
 
     let ending = CancellationToken::new();
     let reports = reporter::run(outbox, Arc::clone(&world.journal), host.status(), host.enrolment());
+    let pulse = |name: &str| world.pulses.pulse(name);
     let tasks = [
-        tokio::spawn(reports),
+        tokio::spawn(while_polled(pulse("reporter"), reports)),
+        tokio::spawn(service_manager::say_status(host.status())),
+        tokio::spawn(service_manager::feed_watchdog(world.pulses.clone())),
         tokio::spawn(know_the_engine(Arc::clone(&world), kind)),
         tokio::spawn(watch_the_disk(Arc::clone(&world))),
         tokio::spawn(timekeeper::keep(Arc::clone(&world))),
+        tokio::spawn(tell_the_audit_head(Arc::clone(&world))),
+        tokio::spawn({
+            let support = host.support().clone();
+            async move { support.keep().await }
+        }),
     ];
     let config = Arc::new(world.config.clone());
+    let enrolling = match (&enrolment, credential) {
+        (None, Some(credential)) => Some(tokio::spawn(credential.enrol(host.clone(), Arc::clone(&config)))),
+        _ => None,
+    };
     let local = crate::local::serve(
         crate::local::Daemon { host: host.clone(), config: Arc::clone(&config) },
         socket,
         ending.clone().cancelled_owned(),
     );
     let tether = crate::tether::run(host.clone(), config, ending.clone().cancelled_owned());
-    let (local, tether) = (tokio::spawn(local), tokio::spawn(tether));
+    let local = tokio::spawn(while_polled(pulse("local socket"), local));
+    let tether = tokio::spawn(while_polled(pulse("tether"), tether));
+    service_manager::ready();
 
     // What can end before it is told to is the socket's server; an agent that nobody can talk to must be restarted.
     tokio::pin!(local);
@@ -121,8 +145,10 @@ pub async fn run_with(
         },
     };
     tracing::info!("ending; what runs goes on running");
+    service_manager::stopping();
     ending.cancel();
     let drained = tokio::time::timeout(DRAIN, async {
+        host.support().stop().await;
         let _ = tether.await;
         host.drain().await;
     });
@@ -130,7 +156,7 @@ pub async fn run_with(
         tracing::warn!("not everything ended in time; it is taken up where it was at the next start");
         host.abort();
     }
-    for task in tasks {
+    for task in tasks.into_iter().chain(enrolling) {
         task.abort();
     }
     if let Err(problem) = timekeeper::end(&world).await {
@@ -140,11 +166,30 @@ pub async fn run_with(
     outcome
 }
 
+/// Runs a task that waits for outside parties without a limit of its own: it is alive while it is polled.
+async fn while_polled<T>(mut pulse: Pulse, task: impl Future<Output = T>) -> T {
+    pulse.work(Duration::MAX, task).await
+}
+
+/// Has the reports say now and then where the audit log ends: whoever rewrites it later contradicts what the hub holds.
+async fn tell_the_audit_head(world: Arc<World>) {
+    let mut due = tokio::time::interval(AUDIT_HEAD_EVERY);
+    loop {
+        due.tick().await;
+        world.show_audit_head();
+    }
+}
+
 /// The customer's rules; none are the strictest.
 fn read_rules(path: &Path) -> Result<Rules, Problem> {
     let failed = |why: String| Problem::new(&codes::CONFIG, format!("{}: {why}", path.display()));
     match std::fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).map_err(|e| failed(e.to_string().trim_end().to_owned())),
+        Ok(text) => {
+            let rules: Rules =
+                toml::from_str(&text).map_err(|e| failed(e.to_string().trim_end().to_owned()))?;
+            rules.support.check().map_err(failed)?;
+            Ok(rules)
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Rules::default()),
         Err(e) => Err(failed(e.to_string())),
     }
@@ -176,13 +221,15 @@ fn host_status(config: &Config, enrolment: Option<&Enrolment>) -> HostStatus {
     }
 }
 
-/// Asks the engine what it is whenever it comes back.
+/// Asks the engine what it is whenever it comes back, until it has said so: an engine that has just come up may answer
+/// one question and not the next.
 async fn know_the_engine(world: Arc<World>, kind: watch::Sender<Option<EngineInfo>>) {
     let mut up = world.events.up();
     loop {
         let is_up = *up.borrow_and_update();
         let info =
             if is_up { world.engine.info().await.map_err(|e| e.to_string()) } else { Err(away(&world)) };
+        let asks_again = is_up && info.is_err();
         match info {
             Ok(info) => {
                 world.board.engine(EngineStatus {
@@ -206,8 +253,10 @@ async fn know_the_engine(world: Arc<World>, kind: watch::Sender<Option<EngineInf
                 });
             }
         }
-        if up.changed().await.is_err() {
-            return;
+        // Cancel safe, both.
+        tokio::select! {
+            changed = up.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(ENGINE_AGAIN), if asks_again => {}
         }
     }
 }
@@ -217,8 +266,10 @@ fn away(world: &World) -> String {
 }
 
 async fn watch_the_disk(world: Arc<World>) {
+    let mut watermark = Watermark::default();
     loop {
         tokio::time::sleep(DISK).await;
+        watermark.look(&world).await;
         let (free, total) = room::usage(&world.config.state_dir);
         world.board.host(|host| (host.disk_free_bytes, host.disk_total_bytes) = (free, total));
     }

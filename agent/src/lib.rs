@@ -26,8 +26,9 @@
 //! | supervisor, one per deployment | events of the [`engine`], targets | what its services do to the [`health::Board`]; puts drift right and tells who is to blame |
 //! | [`engine::EventHub`] | the engine's event stream | signals to everyone who waits for something |
 //! | [`health::reporter`] | changes of the board, events | numbered reports to the outbox |
+//! | [`service_manager`] | the [`watchdog`]'s judgement, changes of the board | what systemd is told |
 //!
-//! Pure, without clock, network or file system: [`plan`], [`guard`], [`redact`], `deploy::machine`, `health::{diff, services}`. Everything with an
+//! Pure, without clock, network or file system: [`plan`], [`guard`], [`redact`], [`support::core`], `deploy::machine`, `health::{diff, services}`. Everything with an
 //! effect is given what it works on ([`world::World`]), so that time, crashes and failing engines can be tested.
 //!
 //! Nothing in here signs a release, and nothing listens on TCP.
@@ -41,6 +42,7 @@ pub mod codes;
 pub mod config;
 pub mod daemon;
 pub mod deploy;
+pub mod doctor;
 pub mod engine;
 pub mod guard;
 pub mod health;
@@ -53,7 +55,10 @@ pub mod logging;
 pub mod plan;
 pub mod problem;
 pub mod redact;
+pub mod service_manager;
 pub mod store;
+pub mod support;
 pub mod tether;
 pub mod timekeeper;
+pub mod watchdog;
 pub mod world;

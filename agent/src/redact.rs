@@ -9,7 +9,7 @@ use kedge_bundle::parameters::Secret;
 /// What stands in place of a secret.
 pub const BLACK: &str = "[redacted]";
 /// A known secret shorter than this is only replaced as a whole word: `1` would black out everything.
-const SHORT: usize = 4;
+pub const SHORT: usize = 4;
 /// A word of mixed letters and digits from this length on looks like a key.
 const RANDOM: usize = 24;
 
@@ -69,31 +69,51 @@ impl Redactor {
         self
     }
 
+    /// The same, knowing what another one knows too.
+    #[must_use]
+    pub fn with(self, other: &Self) -> Self {
+        self.and(other.known.iter().cloned())
+    }
+
+    /// What is known, the longest first.
+    pub fn known(&self) -> impl Iterator<Item = &str> {
+        self.known.iter().map(Secret::reveal)
+    }
+
     /// The text without what is known or looks secret.
     pub fn text(&self, text: &str) -> String {
+        guess(&self.only_known(text))
+    }
+
+    /// The text without what is known: for what is known to hold digests, which look random.
+    pub fn only_known(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.known {
             text = replace(&text, secret.reveal());
         }
         if !self.known.is_empty() {
-            text = text.split('\n').map(|line| self.without_beginning(line)).collect::<Vec<_>>().join("\n");
+            text = text.split_inclusive('\n').fold(String::with_capacity(text.len()), |mut out, line| {
+                self.push_without_beginning(&mut out, line);
+                out
+            });
         }
-        guess(&text)
+        text
     }
 
     /// A line that was cut may end in the beginning of a secret.
-    fn without_beginning(&self, line: &str) -> String {
-        let body = line.trim_end_matches(['…', '\r']);
+    fn push_without_beginning(&self, out: &mut String, line: &str) {
+        let body = line.trim_end_matches('\n').trim_end_matches(['…', '\r']);
         let secrets = self.known.iter().map(Secret::reveal).filter(|secret| secret.len() > SHORT);
         let longest = secrets
             .flat_map(|secret| secret.char_indices().map(|(end, _)| &secret[..end]))
             .filter(|beginning| beginning.len() >= SHORT && body.ends_with(beginning))
             .map(str::len)
             .max();
-        match longest {
-            Some(length) => format!("{}{BLACK}{}", &body[..body.len() - length], &line[body.len()..]),
-            None => line.to_owned(),
+        out.push_str(&body[..body.len() - longest.unwrap_or_default()]);
+        if longest.is_some() {
+            out.push_str(BLACK);
         }
+        out.push_str(&line[body.len()..]);
     }
 
     /// Whether a value under this name may be shown as it is.
@@ -163,15 +183,14 @@ fn guess(text: &str) -> String {
 
 /// Length of what stands between a telling name and its value: `=`, `: `, `":"`, or a space after `--flag`.
 fn before_value(word: &str, rest: &str) -> Option<usize> {
-    if !is_telling(word) {
-        return None;
-    }
     let trimmed = rest.trim_start_matches(['"', '\'', ' ']);
-    if let Some(value) = trimmed.strip_prefix(['=', ':']) {
-        let value = value.trim_start_matches([' ', '"', '\'', '=']);
-        return Some(rest.len() - value.len());
-    }
-    (word.starts_with("--") && rest.starts_with(' ')).then_some(1)
+    let between = match trimmed.strip_prefix(['=', ':']) {
+        Some(value) => rest.len() - value.trim_start_matches([' ', '"', '\'', '=']).len(),
+        None if word.starts_with("--") && rest.starts_with(' ') => 1,
+        None => return None,
+    };
+    // Asked last: it costs the most, and of most words of a log nothing of the above is true.
+    is_telling(word).then_some(between)
 }
 
 /// Length of a value, the scheme of an `Authorization` header included.

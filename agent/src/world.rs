@@ -20,6 +20,7 @@ use crate::images::Content;
 use crate::problem::Problem;
 use crate::store::{Phase, Store, TrustRecord, Writes};
 use crate::timekeeper::Timekeeper;
+use crate::watchdog;
 
 /// The surroundings of all tasks.
 pub struct World {
@@ -45,6 +46,8 @@ pub struct World {
     pub time: Timekeeper,
     /// The status that everyone shows.
     pub board: Board,
+    /// Where main tasks show that they are alive.
+    pub pulses: watchdog::Registry,
     /// Events for the hub.
     pub journal: Arc<Journal>,
     /// The way to fetch, while the tether is up.
@@ -80,6 +83,17 @@ impl World {
         self.config.state_dir.join("deployments").join(name)
     }
 
+    /// The engine, once it has answered.
+    ///
+    /// # Errors
+    /// [`UNREACHABLE`](crate::engine::codes::UNREACHABLE) before that.
+    pub fn engine_info(&self) -> Result<EngineInfo, Problem> {
+        self.engine_kind.borrow().clone().ok_or_else(|| {
+            let why = format!("{} has not answered yet", self.config.engine);
+            Problem::new(&crate::engine::codes::UNREACHABLE, why)
+        })
+    }
+
     /// The customer's site, by enrolment or configuration.
     ///
     /// # Errors
@@ -98,6 +112,18 @@ impl World {
         tokio::task::spawn_blocking(move || log.append(&event))
             .await
             .map_err(|e| Problem::from_error(&crate::codes::INTERNAL, &e).at("audit log"))?
+    }
+
+    /// Shows where the audit log ends, for the next report.
+    pub fn show_audit_head(&self) {
+        let (seq, sha256) = self.audit.head();
+        let at = stamp(&*self.clock);
+        self.board.host(|host| {
+            // The time alone is no news.
+            if host.audit.as_ref().is_none_or(|head| head.seq != seq || head.sha256 != sha256) {
+                host.audit = Some(v1::AuditHead { seq, sha256, at, problem: String::new() });
+            }
+        });
     }
 
     /// Commits `writes` with an event that tells of them.

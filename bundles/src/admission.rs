@@ -11,6 +11,7 @@ use crate::codes::{self, Code, Coded};
 use crate::digest::Digest;
 use crate::json::MAX_SIZE;
 use crate::layout::{self, Blob, Compression, Content, Expected, Fault};
+use crate::roles::Release;
 use crate::unpack::{LayerCheck, UnpackError};
 use crate::verify::{self, Context, Document, Documents, Refusal, Trust, Verified};
 
@@ -149,8 +150,17 @@ impl Admission {
             let reason = "not an OCI image layout of version 1.0.0, or spelt otherwise".into();
             return Err(Fault::Malformed { what: "oci-layout".into(), reason }.into());
         }
-        let expected = Expected::new(&documents.index, verified.release.content_bytes)?;
-        let unpack_budget = verified.release.unpacked_bytes;
+        let mut expected = Expected::new(&documents.index, verified.release.content_bytes)?;
+        let mut unpack_budget = verified.release.unpacked_bytes;
+        if let Some(delta) = &verified.delta {
+            expected = expected.with_delta(delta);
+            let left_out = delta.left_out.iter().map(|one| one.unpacked);
+            let mut unpacked = left_out.chain(delta.patches.iter().map(|one| one.unpacked));
+            let rest = unpacked.try_fold(unpack_budget, u64::checked_sub);
+            let over =
+                || Fault::Delta(format!("it unpacks to more than the {unpack_budget} bytes signed for"));
+            unpack_budget = rest.ok_or_else(over)?;
+        }
         Ok(Self { verified, docker: documents.manifest.clone(), expected, unpack_budget })
     }
 
@@ -161,7 +171,7 @@ impl Admission {
         Self::enter(documents, verified)
     }
 
-    /// What the documents say.
+    /// What the documents say, and what is left out.
     #[must_use]
     pub const fn verified(&self) -> &Verified {
         &self.verified
@@ -256,21 +266,41 @@ impl Admission {
     /// [`Fault::Missing`] when blobs have not come, or one that only the whole shows.
     pub fn finish(self) -> Result<Admitted, AdmissionError> {
         let content = self.expected.finish(&self.docker)?;
-        let (release, product) = (&self.verified.release, &content.product);
-        if (&release.product, &release.version) != (&product.product, &product.version) {
-            let reason = format!(
-                "it says {} {}, the release {} {}",
-                product.product, product.version, release.product, release.version
-            );
-            return Err(Fault::Product(reason).into());
-        }
+        fitting(&self.verified.release, &content)?;
         Ok(Admitted { verified: self.verified, content })
+    }
+
+    /// Everything that the bundle holds, as soon as nothing but layers is still to come; `None` before that. What the
+    /// whole shows has been checked then, but for the sum of its sizes: an archive may hold what nothing lists.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn listing(&self) -> Result<Option<Content>, AdmissionError> {
+        if !self.expected.is_listed() {
+            return Ok(None);
+        }
+        let content = self.expected.whole(&self.docker)?;
+        fitting(&self.verified.release, &content)?;
+        Ok(Some(content))
     }
 
     fn in_order(&self, found: Digest) -> Result<(), AdmissionError> {
         let wanted = self.expected.next().map(|blob| blob.digest);
         if wanted == Some(found) { Ok(()) } else { Err(AdmissionError::OutOfOrder { wanted, found }) }
     }
+}
+
+/// The release names the product that is in the bundle.
+fn fitting(release: &Release, content: &Content) -> Result<(), Fault> {
+    let product = &content.product;
+    if (&release.product, &release.version) == (&product.product, &product.version) {
+        return Ok(());
+    }
+    let reason = format!(
+        "it says {} {}, the release {} {}",
+        product.product, product.version, release.product, release.version
+    );
+    Err(Fault::Product(reason))
 }
 
 /// No document is looked at before its size is.
@@ -282,7 +312,8 @@ fn bounded(documents: &Documents) -> Result<(), Refusal> {
         (Document::Index, &documents.index),
         (Document::Manifest, &documents.manifest),
     ];
-    for (document, bytes) in roots.chain(others) {
+    let delta = documents.delta.iter().map(|delta| (Document::Delta, delta));
+    for (document, bytes) in roots.chain(others).chain(delta) {
         if bytes.len() > MAX_SIZE {
             let reason = format!("{} bytes are more than the {MAX_SIZE} allowed", bytes.len());
             return Err(Refusal::Malformed { document, reason });

@@ -91,13 +91,13 @@ impl ImageInput {
             schema_version: 2,
             media_type: Some(media::MANIFEST.into()),
             artifact_type: None,
-            config: descriptor(media::CONFIG, &config),
+            config: Descriptor::of(media::CONFIG, &config),
             layers: layers
                 .iter()
                 .map(|layer| Descriptor {
                     size: layer.size,
                     digest: layer.digest,
-                    ..descriptor(&layer.media_type, &[])
+                    ..Descriptor::of(&layer.media_type, &[])
                 })
                 .collect(),
             annotations: BTreeMap::new(),
@@ -162,19 +162,19 @@ pub fn assemble(
         schema_version: 2,
         media_type: Some(media::MANIFEST.into()),
         artifact_type: Some(media::PRODUCT.into()),
-        config: descriptor(media::PRODUCT, &product_bytes),
+        config: Descriptor::of(media::PRODUCT, &product_bytes),
         layers: files.iter().map(file_descriptor).collect(),
         annotations: BTreeMap::new(),
     };
     let manifest = serde_json::to_vec(&manifest).unwrap_or_default();
     let mut index = Index { schema_version: 2, media_type: Some(media::INDEX.into()), manifests: Vec::new() };
     for image in &images {
-        let mut one = descriptor(&image.manifest_type, &image.manifest);
+        let mut one = Descriptor::of(&image.manifest_type, &image.manifest);
         one.annotations.insert(media::REF_NAME.into(), image.reference.clone());
         index.manifests.push(one);
     }
     let artifact_type = Some(media::PRODUCT.into());
-    index.manifests.push(Descriptor { artifact_type, ..descriptor(media::MANIFEST, &manifest) });
+    index.manifests.push(Descriptor { artifact_type, ..Descriptor::of(media::MANIFEST, &manifest) });
 
     let mut keep = |bytes: Vec<u8>| sources.insert(Digest::of(&bytes), (Source::Bytes(bytes), 0));
     keep(product_bytes);
@@ -245,7 +245,6 @@ impl Draft {
             manifest: sized(&self.documents.manifest),
             content_bytes: self.content_bytes,
             unpacked_bytes: self.unpacked_bytes,
-            delta_bases: Vec::new(),
             notes: terms.notes,
         }
     }
@@ -264,30 +263,39 @@ impl Draft {
         let documents =
             Documents { roots: roots.to_vec(), release: release.to_vec(), ..self.documents.clone() };
         write_documents(out, &documents)?;
-        let mut buffer = vec![0; 128 << 10];
-        for (blob, source) in &self.blobs {
-            out.write_all(&tar::header(&blob_path(&blob.digest), blob.size))?;
-            let mut left = blob.size;
-            let mut reader = source.open()?;
-            let mut hash = Sha256::new();
-            while left > 0 {
-                let piece = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-                reader.read_exact(&mut buffer[..piece])?;
-                hash.update(&buffer[..piece]);
-                out.write_all(&buffer[..piece])?;
-                left -= piece as u64;
-                passed(piece as u64);
-            }
-            if Digest::from_bytes(hash.finalize().into()) != blob.digest {
-                return Err(io::Error::other(format!(
-                    "the source of {} has changed since it was read",
-                    blob.digest
-                )));
-            }
-            out.write_all(&[0; tar::BLOCK][..tar::padding(blob.size)])?;
-        }
-        out.write_all(&[0; 2 * tar::BLOCK])
+        write_blobs(out, &self.blobs, passed)
     }
+}
+
+/// Writes the blobs and the end of the archive; `passed` hears of every piece, in bytes.
+pub(crate) fn write_blobs(
+    out: &mut dyn Write,
+    blobs: &[(Blob, Source)],
+    passed: &mut dyn FnMut(u64),
+) -> io::Result<()> {
+    let mut buffer = vec![0; 128 << 10];
+    for (blob, source) in blobs {
+        out.write_all(&tar::header(&blob_path(&blob.digest), blob.size))?;
+        let mut left = blob.size;
+        let mut reader = source.open()?;
+        let mut hash = Sha256::new();
+        while left > 0 {
+            let piece = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            reader.read_exact(&mut buffer[..piece])?;
+            hash.update(&buffer[..piece]);
+            out.write_all(&buffer[..piece])?;
+            left -= piece as u64;
+            passed(piece as u64);
+        }
+        if Digest::from_bytes(hash.finalize().into()) != blob.digest {
+            return Err(io::Error::other(format!(
+                "the source of {} has changed since it was read",
+                blob.digest
+            )));
+        }
+        out.write_all(&[0; tar::BLOCK][..tar::padding(blob.size)])?;
+    }
+    out.write_all(&[0; 2 * tar::BLOCK])
 }
 
 /// Writes the entries before the blobs.
@@ -303,7 +311,8 @@ pub(crate) fn write_documents(out: &mut dyn Write, documents: &Documents) -> io:
     for (version, root) in (1..).zip(&documents.roots) {
         entry(&format!("kedge/root/{version}.json"), root)?;
     }
-    entry("kedge/release.json", &documents.release)
+    entry("kedge/release.json", &documents.release)?;
+    documents.delta.as_deref().map_or(Ok(()), |delta| entry(crate::delta::PATH, delta))
 }
 
 /// A layer that is plain tar and in memory.
@@ -324,21 +333,9 @@ pub fn layer_type(compression: Compression) -> String {
     }
 }
 
-fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
-    Descriptor {
-        media_type: media_type.into(),
-        digest: Digest::of(bytes),
-        size: bytes.len() as u64,
-        urls: Vec::new(),
-        annotations: BTreeMap::new(),
-        platform: None,
-        artifact_type: None,
-    }
-}
-
 fn file_descriptor(file: &FileInput) -> Descriptor {
     let mode = if file.executable { "0755" } else { "0644" };
     let annotations = [(media::TITLE, file.path.as_str()), (media::MODE, mode)];
     let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    Descriptor { annotations, ..descriptor(media::FILE, &file.bytes) }
+    Descriptor { annotations, ..Descriptor::of(media::FILE, &file.bytes) }
 }

@@ -67,7 +67,7 @@ pub mod exit {
         STORE = 25, "The state store is damaged.";
         ROLLED_BACK = 30, "The deployment failed and the previous generation runs again.";
         FAILED = 31, "The deployment failed and nothing could be restored.";
-        HUB = 40, "The hub cannot be reached, or refused to enrol this host.";
+        HUB = 40, "The hub, or a registry, cannot be reached or refused.";
     }
 }
 
@@ -125,6 +125,18 @@ codes! {
     /// A layer unpacks to more than it may or cannot be unpacked.
     UNPACK = "KE-2010", exit exit::MALFORMED, retry false,
         "A compressed layer does not unpack as it should", "Ask the vendor to build the bundle again";
+    /// Not the parts of one bundle.
+    PARTS = "KE-2013", exit exit::MALFORMED, retry false,
+        "These are not all the parts of one bundle, each whole and once", "Copy the part that the message names again, and leave parts of other bundles out";
+    /// A delta document that contradicts itself or the release.
+    DELTA = "KE-2021", exit exit::MALFORMED, retry false,
+        "The bundle's list of what it leaves out breaks a rule", "Ask the vendor to build the delta again, or for the full bundle";
+    /// The host lacks what a delta builds on.
+    DELTA_BASE = "KE-2022", exit exit::PREFLIGHT, retry false,
+        "The bundle leaves out layers that this host does not have", "Install the release that it builds on first, or use the full bundle";
+    /// A patch that does not give its layer.
+    PATCH = "KE-2023", exit exit::MALFORMED, retry false,
+        "A patch does not give the layer that was signed", "Ask the vendor to build the delta again, or use the full bundle";
 
     /// Too few valid signatures.
     UNSIGNED = "KE-2101", exit exit::UNTRUSTED, retry false,
@@ -162,6 +174,9 @@ codes! {
     /// Fresh statement before its date.
     FRESH_FUTURE = "KE-2129", exit exit::UNTRUSTED, retry true,
         "The hub's statement of the newest releases is from the future", "Check this host's clock; if it is right, the hub's is wrong or its key is misused";
+    /// A delta document that belongs to another release.
+    DELTA_RELEASE = "KE-2140", exit exit::UNTRUSTED, retry false,
+        "The list of what is left out is of another release", "Fetch the bundle again; if it repeats, treat it as tampering";
     /// Lower sequence number.
     ROLLBACK = "KE-2112", exit exit::OLDER, retry false,
         "The release is older than one that was already accepted", "Ask the vendor to publish the older content as a new release";
@@ -206,12 +221,27 @@ codes! {
     /// Image not there.
     IMAGE = "KE-2303", exit exit::MALFORMED, retry true,
         "An image could not be read from its source", "Check the reference, the source and the credentials";
+    /// Bundles of which no delta can be made.
+    DELTA_INPUT = "KE-2311", exit exit::USAGE, retry false,
+        "No delta can be made of these bundles", "Give the full bundle of the new release and older bundles of the same product";
     /// Key files.
     KEY = "KE-2304", exit exit::USAGE, retry false,
         "A signing key could not be used", "Check the path and the passphrase, or what the signing command says";
     /// A change of the root that cannot be made.
     CEREMONY = "KE-2306", exit exit::USAGE, retry false,
         "The root document cannot be changed like this", "See what the root lists with `kedgectl keys root show`";
+    /// A registry that does not do what it is asked.
+    REGISTRY = "KE-2307", exit exit::HUB, retry true,
+        "A registry does not answer, or with an error", "Check the registry's name, the network and what the registry says; then try again";
+    /// A login that a registry does not take.
+    REGISTRY_LOGIN = "KE-2308", exit exit::USAGE, retry false,
+        "The registry does not take this login", "Log in with `docker login`, or give --username and --password-stdin";
+    /// Something else under that name in a registry.
+    NOT_A_BUNDLE = "KE-2309", exit exit::MALFORMED, retry false,
+        "This is not a bundle that a registry can hold or holds", "Check the name and the tag; `kedgectl bundle push` puts bundles into registries";
+    /// A layer whose packages cannot be listed.
+    BILL = "KE-2310", exit exit::MALFORMED, retry false,
+        "What a layer holds could not be listed", "Look at the image that the message names; of a delta, ask the full bundle";
     /// Writing the output.
     OUTPUT = "KE-2305", exit exit::UNEXPECTED, retry true,
         "The output could not be written", "Check the path, permissions and free space";

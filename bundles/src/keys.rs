@@ -1,7 +1,7 @@
 //! Private keys in files, and the vendor's first set of them.
 //!
 //! A key is PKCS#8 in PEM, encrypted under a passphrase (PBES2 with scrypt and AES-256-CBC) unless the vendor insists otherwise,
-//! readable by its owner alone. Passphrases and keys are wiped from memory after use and appear in no error.
+//! readable by its owner alone. It is of version 1, which `openssl` reads too. Passphrases and keys are wiped from memory after use and appear in no error.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
+use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -74,6 +74,8 @@ pub fn generate() -> SigningKey {
 /// [`KeyError::Encrypt`].
 pub fn to_pem(key: &SigningKey, passphrase: Option<&Secret>) -> Result<Zeroizing<String>, KeyError> {
     let failed = |error: pkcs8::Error| KeyError::Encrypt(error.to_string());
+    // Without the public key, which version 2 of PKCS#8 would hold as well: `openssl` reads version 1 only.
+    let key = KeypairBytes { secret_key: key.to_bytes(), public_key: None };
     match passphrase {
         None => key.to_pkcs8_pem(LineEnding::LF).map_err(failed),
         Some(passphrase) => key.to_pkcs8_encrypted_pem(passphrase.reveal(), LineEnding::LF).map_err(failed),
@@ -288,5 +290,27 @@ mod tests {
         assert_eq!(read(&path, || Some(Secret::new("correct horse".into()))).unwrap(), key);
         std::fs::write(&path, "hello").unwrap();
         assert!(matches!(read(&path, || None), Err(KeyError::NotAKey(_))));
+    }
+
+    #[test]
+    fn keys_are_those_that_openssl_reads_and_older_ones_still_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = generate();
+        let older = dir.path().join("older.pem");
+        std::fs::write(&older, key.to_pkcs8_pem(LineEnding::LF).unwrap()).unwrap();
+        assert_eq!(read(&older, || None).unwrap(), key);
+        if std::process::Command::new("openssl").arg("version").output().is_err() {
+            eprintln!("skipped: openssl is not installed");
+            return;
+        }
+        for passphrase in [None, Some(Secret::new("correct horse".into()))] {
+            let path = dir.path().join(format!("{}.pem", passphrase.is_some()));
+            write_new(&path, &key, passphrase.as_ref()).unwrap();
+            let mut openssl = std::process::Command::new("openssl");
+            openssl.args(["pkey", "-pubout", "-outform", "DER", "-passin", "pass:correct horse", "-in"]);
+            let output = openssl.arg(&path).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(output.stdout.ends_with(key.verifying_key().as_bytes()), "{path:?}");
+        }
     }
 }

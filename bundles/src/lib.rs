@@ -7,8 +7,11 @@
 //!    ├── verify             documents -> Verified or Refusal; pure, clock injected
 //!    │     └── roles, envelope, json, digest
 //!    ├── layout             index, manifests, configurations -> the one order of blobs
-//!    └── unpack             compressed layers against their DiffIDs
+//!    ├── unpack             compressed layers against their DiffIDs
+//!    └── delta              what a thin bundle leaves out, and how patches give layers
+//!  parts                    a bundle in several files, joined as it is read
 //!  licence, clock           what a customer may use, and until when
+//!  support                  who asks to come in, and what the customer says to that
 //!  product, parameters      what a product asks for, and the answers
 //!  build ── assemble        (feature `build`) a folder to a bundle; only the vendor's binary has these
 //!    └── sign               (feature `build`) signing: with keys in files or behind a command
@@ -26,6 +29,7 @@
 //!  manifest.json            the same for `docker load`, derived
 //!  kedge/root/1.json …      the whole chain of root documents
 //!  kedge/release.json       names all of the above by digest
+//!  kedge/delta.json         thin bundles only: what is left out, and what comes in its place
 //!  blobs/sha256/…           product manifest, product document, files, image manifests, configurations, layers
 //! ```
 //!
@@ -41,8 +45,10 @@ pub mod build;
 pub mod ceremony;
 pub mod clock;
 pub mod codes;
+pub mod collectors;
 #[cfg(any(test, feature = "build"))]
 pub mod command_signer;
+pub mod delta;
 pub mod digest;
 pub mod envelope;
 pub mod json;
@@ -51,13 +57,17 @@ pub mod keys;
 pub mod layout;
 pub mod licence;
 pub mod parameters;
+pub mod parts;
 pub mod product;
+pub mod provenance;
 pub mod reader;
 pub mod roles;
 #[cfg(any(test, feature = "testing"))]
 pub mod sign;
+pub mod support;
 pub mod tar;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod unpack;
 pub mod verify;
+pub mod words;

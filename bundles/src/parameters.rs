@@ -124,10 +124,12 @@ pub enum ParameterError {
         description: Option<String>,
     },
     /// The product does not ask for it.
-    #[error("{name} is not a parameter of this product")]
+    #[error("{name} is not a parameter of this product{}", .near.as_ref().map(|near| format!("; did you mean {near}?")).unwrap_or_default())]
     Unknown {
         /// Which.
         name: String,
+        /// A parameter that is spelt much like it.
+        near: Option<String>,
     },
     /// Not acceptable.
     #[error("{name} {reason}")]
@@ -165,7 +167,14 @@ pub fn resolve(
     given: &BTreeMap<String, String>,
 ) -> Result<Resolved, ParameterErrors> {
     let unknown = given.keys().filter(|name| !declared.contains_key(*name));
-    let mut errors: Vec<_> = unknown.map(|name| ParameterError::Unknown { name: name.clone() }).collect();
+    let near = |name: &str| {
+        let known = declared.keys().map(String::as_str);
+        // A name in the wrong case is the right name.
+        let same = declared.keys().find(|known| known.eq_ignore_ascii_case(name)).map(String::as_str);
+        same.or_else(|| kedge_compose::diagnostics::nearest(name, known)).map(str::to_owned)
+    };
+    let mut errors: Vec<_> =
+        unknown.map(|name| ParameterError::Unknown { name: name.clone(), near: near(name) }).collect();
     let mut resolved = Resolved::default();
     for (name, parameter) in declared {
         let Some(value) = given.get(name).or(parameter.default.as_ref()) else {
@@ -344,6 +353,19 @@ mod tests {
         }
         assert_eq!(errors.0.len(), 6);
         assert!(!text.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_misspelt_name_is_answered_with_the_right_one() {
+        for (name, said) in [
+            ("PROT", "PROT is not a parameter of this product; did you mean PORT?"),
+            ("port", "port is not a parameter of this product; did you mean PORT?"),
+            ("COLOUR", "COLOUR is not a parameter of this product"),
+        ] {
+            let answers = given(&[("DOMAIN", "a.example"), (name, "1")]);
+            let errors = resolve(&declared(QUESTIONS), &answers).unwrap_err();
+            assert_eq!(errors.0[0].to_string(), said);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::collectors::{Collector, DeclaredCollector};
 use crate::parameters::Parameter;
 use crate::roles::name;
 
@@ -43,6 +44,12 @@ pub struct Product {
     /// What it asks of licences, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<crate::licence::Terms>,
+    /// Reference of the image that commands of support sessions run in, which need be no service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<String>,
+    /// What a diagnostics bundle gathers of it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub diagnostics: BTreeMap<String, Collector>,
 }
 
 /// When an update counts as good.
@@ -101,6 +108,10 @@ impl Product {
         if let Some(terms) = &self.licence {
             terms.check()?;
         }
+        if self.tools.as_ref().is_some_and(|reference| reference.is_empty() || reference.len() > 512) {
+            return Err("tools: name an image".into());
+        }
+        crate::collectors::check(&self.diagnostics)?;
         for (name, parameter) in &self.parameters {
             parameter.check(name).map_err(|reason| format!("parameter {name}: {reason}"))?;
         }
@@ -141,6 +152,12 @@ pub struct Declaration {
     /// What it asks of licences.
     #[serde(default)]
     pub licence: Option<crate::licence::Terms>,
+    /// The image that commands of support sessions run in.
+    #[serde(default)]
+    pub tools: Option<String>,
+    /// What a diagnostics bundle gathers.
+    #[serde(default)]
+    pub diagnostics: BTreeMap<String, DeclaredCollector>,
 }
 
 /// `gate` of a [`Declaration`], durations as text such as `90s` or `1h 30m`.
@@ -193,13 +210,19 @@ impl Declaration {
             env_files,
             profiles: self.profiles.clone(),
             licence: self.licence.clone(),
+            tools: self.tools.clone(),
+            diagnostics: self
+                .diagnostics
+                .iter()
+                .map(|(name, declared)| Ok((name.clone(), declared.collector(name)?)))
+                .collect::<Result<_, String>>()?,
         };
         product.check()?;
         Ok(product)
     }
 }
 
-fn seconds(field: &str, text: Option<&str>, usual: u64) -> Result<u64, String> {
+pub(crate) fn seconds(field: &str, text: Option<&str>, usual: u64) -> Result<u64, String> {
     let Some(text) = text else { return Ok(usual) };
     let parsed: Result<jiff::SignedDuration, _> = text.parse();
     parsed

@@ -6,12 +6,14 @@
 //! (4 MiB each, 32 MiB of them in all) and one manifest. Nothing is written but through the [`Sink`], and nothing to the
 //! sink before all signatures have been verified.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 
 use crate::admission::{Admission, AdmissionError, Admitted};
 use crate::codes::{self, Code, Coded};
+use crate::delta;
 use crate::json::MAX_SIZE;
-use crate::layout::{Blob, blob_path};
+use crate::layout::{Blob, Content, blob_path};
 use crate::tar::{self, BLOCK};
 use crate::verify::{Context, Documents, MAX_ROOTS, Trust, Verified};
 
@@ -24,11 +26,28 @@ pub trait Sink {
     type Error: std::error::Error + Coded;
 
     /// Called once, when the documents are verified and before any blob: the place to check the disk
-    /// ([`Release::content_bytes`](crate::roles::Release::content_bytes)) and to keep the documents.
+    /// ([`Release::content_bytes`](crate::roles::Release::content_bytes)), to keep the documents, and to see whether what a
+    /// thin bundle leaves out ([`Verified::delta`]) is here.
     ///
     /// # Errors
     /// Ends the reading.
     fn verified(&mut self, verified: &Verified, documents: &Documents) -> Result<(), Self::Error>;
+
+    /// Whether this sink can do with a thin bundle: what it leaves out does not come, and patches
+    /// ([`Kind::Patch`](crate::layout::Kind::Patch)) come instead of layers. Otherwise one is refused.
+    fn takes_deltas(&self) -> bool {
+        false
+    }
+
+    /// Called once, when everything but the layers has come and before the first of them: all that the bundle holds is
+    /// known from here on. The place to say no to a release that is genuine and not wanted, and to decide where layers go.
+    ///
+    /// # Errors
+    /// Ends the reading.
+    fn listed(&mut self, verified: &Verified, content: &Content) -> Result<(), Self::Error> {
+        let _ = (verified, content);
+        Ok(())
+    }
 
     /// Whether a file or layer is wanted. `false` promises that its verified content is already stored; its bytes are
     /// then only compared with its digest. Metadata is always read, and offered by [`begin`](Self::begin) without asking.
@@ -62,6 +81,10 @@ pub struct Discard;
 
 impl Sink for Discard {
     type Error = std::convert::Infallible;
+
+    fn takes_deltas(&self) -> bool {
+        true
+    }
 
     fn verified(&mut self, _: &Verified, _: &Documents) -> Result<(), Self::Error> {
         Ok(())
@@ -109,6 +132,9 @@ pub enum Error<E: std::error::Error> {
     /// Verification refused it.
     #[error(transparent)]
     Admission(#[from] AdmissionError),
+    /// A thin bundle where only a full one is taken.
+    #[error("this is a delta, which builds on {0}; the full bundle is needed here")]
+    Thin(String),
     /// The source failed.
     #[error("reading the bundle failed at byte {offset}: {source}")]
     Read {
@@ -145,6 +171,9 @@ pub enum ArchiveFault {
         /// What came.
         found: String,
     },
+    /// A layer that is there though the delta document says that it is not.
+    #[error("{0} is there, though the delta document leaves it out")]
+    LeftOut(String),
     /// An entry that nothing lists.
     #[error("{0} is not listed by any signed document")]
     Unlisted(String),
@@ -178,10 +207,13 @@ impl<E: std::error::Error + Coded> Coded for Error<E> {
             Self::Archive { fault, .. } => match fault {
                 ArchiveFault::Truncated(_) => codes::TRUNCATED,
                 ArchiveFault::Trailing => codes::TRAILING,
-                ArchiveFault::Missing(_) | ArchiveFault::Unlisted(_) => codes::BLOBS,
+                ArchiveFault::Missing(_) | ArchiveFault::LeftOut(_) | ArchiveFault::Unlisted(_) => {
+                    codes::BLOBS
+                }
                 _ => codes::ARCHIVE,
             },
             Self::Admission(error) => error.code(),
+            Self::Thin(_) => codes::DELTA_BASE,
             Self::Read { .. } => codes::READ,
             Self::Sink(error) => error.code(),
         }
@@ -201,12 +233,15 @@ pub fn read<S: Sink>(
     let mut archive = Archive::new(source);
     let documents = archive.documents()?;
     let mut admission = Admission::open(&documents, trust, context)?;
+    if let Some(delta) = admission.verified().delta.as_ref().filter(|_| !sink.takes_deltas()) {
+        return Err(Error::Thin(delta.built_on()));
+    }
     sink.verified(admission.verified(), &documents).map_err(Error::Sink)?;
     blobs(&mut archive, &mut admission, sink)?;
     Ok(Imported { documents, admitted: admission.finish()? })
 }
 
-/// Reads only the documents at a bundle's beginning; nothing is verified.
+/// Reads only the documents at a bundle's beginning, and up to a block beyond them; nothing is verified.
 ///
 /// # Errors
 /// [`Error::Archive`] or [`Error::Read`].
@@ -216,12 +251,13 @@ pub fn documents(source: impl Read) -> Result<Documents, Error<std::convert::Inf
 
 /// Reads a whole bundle and checks every digest, but no signature: for showing what is in it, in the vendor's tools.
 #[cfg(feature = "build")]
-pub(crate) fn inspect(source: impl Read) -> Result<Imported, Error<std::convert::Infallible>> {
+pub(crate) fn inspect<S: Sink>(source: impl Read, sink: &mut S) -> Result<Imported, Error<S::Error>> {
     let mut archive = Archive::new(source);
     let documents = archive.documents()?;
     let verified = crate::verify::unverified(&documents).map_err(AdmissionError::from)?;
     let mut admission = Admission::unverified(&documents, verified)?;
-    blobs(&mut archive, &mut admission, &mut Discard)?;
+    sink.verified(admission.verified(), &documents).map_err(Error::Sink)?;
+    blobs(&mut archive, &mut admission, sink)?;
     Ok(Imported { documents, admitted: admission.finish()? })
 }
 
@@ -232,7 +268,13 @@ fn blobs<R: Read, S: Sink>(
     sink: &mut S,
 ) -> Result<(), Error<S::Error>> {
     let mut buffer = vec![0; 128 << 10];
-    while let Some(mut intake) = admission.begin()? {
+    let mut is_listed = false;
+    loop {
+        if !is_listed && let Some(content) = admission.listing()? {
+            sink.listed(admission.verified(), &content).map_err(Error::Sink)?;
+            is_listed = true;
+        }
+        let Some(mut intake) = admission.begin()? else { break };
         let blob = intake.blob().clone();
         archive.blob_header(admission, &blob)?;
         if !blob.kind.is_metadata() && !sink.wants(&blob) {
@@ -264,11 +306,15 @@ struct Archive<R> {
     offset: u64,
     /// Where the entry at hand began.
     entry: u64,
+    /// Read ahead to see whether one more document comes.
+    ahead: VecDeque<u8>,
+    /// Why no more could be read ahead.
+    failed: Option<io::Error>,
 }
 
 impl<R: Read> Archive<R> {
     const fn new(source: R) -> Self {
-        Self { source, offset: 0, entry: 0 }
+        Self { source, offset: 0, entry: 0, ahead: VecDeque::new(), failed: None }
     }
 
     fn fault<E: std::error::Error>(&self, fault: ArchiveFault) -> Error<E> {
@@ -279,7 +325,7 @@ impl<R: Read> Archive<R> {
     fn fill<E: std::error::Error>(&mut self, what: &str, bytes: &mut [u8]) -> Result<(), Error<E>> {
         let mut filled = 0;
         while filled < bytes.len() {
-            match self.source.read(&mut bytes[filled..]) {
+            match self.read(&mut bytes[filled..]) {
                 Ok(0) => return Err(self.fault(ArchiveFault::Truncated(what.into()))),
                 Ok(count) => {
                     filled += count;
@@ -290,6 +336,32 @@ impl<R: Read> Archive<R> {
             }
         }
         Ok(())
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if !self.ahead.is_empty() {
+            return io::Read::read(&mut self.ahead, bytes);
+        }
+        self.failed.take().map_or_else(|| self.source.read(bytes), Err)
+    }
+
+    /// Whether the next entry has this name. Trouble is left for whoever reads on.
+    fn comes(&mut self, name: &str) -> bool {
+        let mut block = [0; BLOCK];
+        while self.ahead.len() < BLOCK {
+            let left = BLOCK - self.ahead.len();
+            match self.source.read(&mut block[..left]) {
+                Ok(0) => return false,
+                Ok(count) => self.ahead.extend(&block[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.failed = Some(error);
+                    return false;
+                }
+            }
+        }
+        block.copy_from_slice(self.ahead.make_contiguous());
+        matches!(tar::parse(&block), Ok(Some(entry)) if entry.name == name)
     }
 
     /// The next header; `None` for the first block of the end.
@@ -341,6 +413,9 @@ impl<R: Read> Archive<R> {
             let (name, bytes) = self.document(&root, other, &mut left)?;
             if name == release {
                 documents.release = bytes;
+                if self.comes(delta::PATH) {
+                    documents.delta = Some(self.document(delta::PATH, None, &mut left)?.1);
+                }
                 return Ok(documents);
             }
             if documents.roots.len() == MAX_ROOTS {
@@ -409,7 +484,7 @@ impl<R: Read> Archive<R> {
             return Err(self.fault(ArchiveFault::Trailing));
         }
         loop {
-            match self.source.read(&mut block) {
+            match self.read(&mut block) {
                 Ok(0) => return Ok(()),
                 Ok(_) => return Err(self.fault(ArchiveFault::Trailing)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -424,8 +499,16 @@ fn misplaced(admission: &Admission, wanted: String, found: String) -> ArchiveFau
     let digest =
         found.strip_prefix("blobs/sha256/").and_then(|hex| crate::digest::Digest::from_hex(hex).ok());
     let coming = digest.is_some_and(|digest| admission.remaining().any(|blob| blob.digest == digest));
+    let left_out = |digest| {
+        let delta = admission.verified().delta.as_ref();
+        delta.is_some_and(|delta| {
+            delta.left_out.iter().any(|one| one.digest == digest)
+                || delta.patches.iter().any(|one| one.digest == digest)
+        })
+    };
     match digest {
         _ if coming => ArchiveFault::Order { wanted, found },
+        Some(digest) if left_out(digest) => ArchiveFault::LeftOut(found),
         Some(digest) if admission.listed(&digest).is_some() => ArchiveFault::Duplicate(found),
         _ => ArchiveFault::Unlisted(found),
     }

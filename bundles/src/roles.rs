@@ -280,9 +280,6 @@ pub struct Release {
     pub content_bytes: u64,
     /// Bytes of all layers once unpacked, each counted once.
     pub unpacked_bytes: u64,
-    /// Releases whose layers this bundle leaves out or patches.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub delta_bases: Vec<Digest>,
     /// Release notes, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,

@@ -3,6 +3,7 @@
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::Serialize;
 
+use crate::delta::{self, Delta};
 use crate::envelope::{Envelope, Signature, signed_bytes};
 use crate::roles::{Fresh, PublicKey, Release, Role, Root};
 
@@ -66,7 +67,19 @@ impl Signer for SigningKey {
 /// # Errors
 /// [`SignError::Signer`].
 pub fn envelope(role: Role, payload: Vec<u8>, signers: &[&dyn Signer]) -> Result<Envelope, SignError> {
-    let mut envelope = Envelope { payload_type: role.payload_type().into(), payload, signatures: Vec::new() };
+    envelope_of(role.payload_type(), payload, signers)
+}
+
+/// Signs a payload of any type.
+///
+/// # Errors
+/// [`SignError::Signer`].
+pub fn envelope_of(
+    payload_type: &str,
+    payload: Vec<u8>,
+    signers: &[&dyn Signer],
+) -> Result<Envelope, SignError> {
+    let mut envelope = Envelope { payload_type: payload_type.into(), payload, signatures: Vec::new() };
     for signer in signers {
         add(&mut envelope, *signer)?;
     }
@@ -91,9 +104,26 @@ pub fn add(envelope: &mut Envelope, signer: &dyn Signer) -> Result<(), SignError
 /// # Errors
 /// [`SignError::Envelope`] when it is not one of that role.
 pub fn add_to(role: Role, document: &[u8], signer: &dyn Signer) -> Result<Vec<u8>, SignError> {
+    add_to_any(role, role.payload_type(), document, signer)
+}
+
+/// The same for the delta document of a thin bundle.
+///
+/// # Errors
+/// [`SignError::Envelope`] when it is not one.
+pub fn add_to_delta(document: &[u8], signer: &dyn Signer) -> Result<Vec<u8>, SignError> {
+    add_to_any(Role::Release, delta::PAYLOAD_TYPE, document, signer)
+}
+
+fn add_to_any(
+    role: Role,
+    payload_type: &str,
+    document: &[u8],
+    signer: &dyn Signer,
+) -> Result<Vec<u8>, SignError> {
     let wrong = |reason: String| SignError::Envelope { role, reason };
     let mut envelope = Envelope::parse(document).map_err(|error| wrong(error.to_string()))?;
-    if envelope.payload_type != role.payload_type() {
+    if envelope.payload_type != payload_type {
         return Err(wrong(format!("its payload type is {:?}", envelope.payload_type)));
     }
     add(&mut envelope, signer)?;
@@ -114,6 +144,18 @@ pub fn root(root: &Root, signers: &[&dyn Signer]) -> Result<Vec<u8>, SignError> 
 /// [`SignError`].
 pub fn release(release: &Release, signers: &[&dyn Signer]) -> Result<Vec<u8>, SignError> {
     document(Role::Release, release, release.check(), signers)
+}
+
+/// A signed delta document, by the keys of the release role.
+///
+/// # Errors
+/// [`SignError`].
+pub fn delta(delta: &Delta, signers: &[&dyn Signer]) -> Result<Vec<u8>, SignError> {
+    let role = Role::Release;
+    delta.check().map_err(|reason| SignError::Document { role, reason })?;
+    let payload =
+        serde_json::to_vec(delta).map_err(|error| SignError::Document { role, reason: error.to_string() })?;
+    Ok(envelope_of(delta::PAYLOAD_TYPE, payload, signers)?.encode())
 }
 
 /// A signed statement of what is newest.

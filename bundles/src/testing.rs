@@ -4,6 +4,8 @@
 
 #![expect(clippy::expect_used, reason = "test support: failing loudly is its purpose")]
 
+mod thin;
+
 use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
@@ -16,6 +18,8 @@ use crate::product::{Gate, Product};
 use crate::roles::{Audience, FORMAT, Fresh, Newest, PublicKey, Release, Role, RoleKeys, Roles, Root};
 use crate::sign::{self, Signer};
 use crate::verify::{Context, Documents, Trust};
+
+pub use thin::ThinBundle;
 
 /// A moment at which everything a [`Vendor`] makes is valid.
 #[must_use]
@@ -196,6 +200,8 @@ pub fn product(seq: u64) -> Product {
         env_files: Vec::new(),
         profiles: Vec::new(),
         licence: None,
+        tools: None,
+        diagnostics: BTreeMap::new(),
     }
 }
 

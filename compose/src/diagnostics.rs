@@ -238,7 +238,7 @@ impl fmt::Display for Errors {
 impl std::error::Error for Errors {}
 
 /// The known word nearest to one that is not known, if near enough to be a typo.
-pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // A hostile key of megabytes must not cost a quadratic comparison.
     if word.len() > 64 {
         return None;

@@ -90,6 +90,31 @@ kedge_bundle::codes! {
     FRESH_KEY = "KE-7307", exit exit::USAGE, retry false,
         "The key for fresh statements cannot be used", "Give the fresh key that the root document names, with its passphrase";
 
+    /// A host that is asked and not there.
+    HOST_SILENT = "KE-7309", exit exit::HUB, retry true,
+        "The host is not connected to the hub, or does not answer", "See `kedgectl fleet ls`; older agents know no support sessions";
+    /// The host refused a support request.
+    SUPPORT_REFUSED = "KE-7501", exit exit::POLICY, retry false,
+        "The host did not take the support request", "See the message: it is the customer's host that decides";
+    /// The session ended, or did not come about.
+    SUPPORT_OVER = "KE-7502", exit exit::POLICY, retry false,
+        "The support session is over", "Make a new request";
+    /// No such session here.
+    SUPPORT_UNKNOWN = "KE-7503", exit exit::USAGE, retry false,
+        "There is no support session of this name on this machine", "`kedgectl support ls` lists those that were asked for here";
+    /// Nobody holds the session.
+    SUPPORT_NOT_HELD = "KE-7504", exit exit::DAEMON, retry true,
+        "The support session is not open", "`kedgectl support wait` opens it once the customer has approved";
+    /// What was run there failed.
+    SUPPORT_COMMAND = "KE-7507", exit exit::UNEXPECTED, retry false,
+        "The command on the host ended with another code than 0", "See what it said";
+    /// The key of the host is not the one it had.
+    SUPPORT_HOST_KEY = "KE-7505", exit exit::UNTRUSTED, retry false,
+        "The host's key for support sessions is not the one that is known", "Somebody may stand between; ask the customer for `host_key`, and forget the old one if they say that it changed";
+    /// A key that no host would accept for support requests.
+    SUPPORT_KEY = "KE-7506", exit exit::USAGE, retry false,
+        "The root does not list this key for support: no host would accept the signature",
+        "Sign with one of the support keys that `kedgectl keys show` lists, or give the root that lists this one";
     /// A file cannot be read.
     INPUT = "KE-7401", exit exit::USAGE, retry false,
         "A file cannot be read", "Check the path and the permissions";
@@ -99,6 +124,12 @@ kedge_bundle::codes! {
     /// Would overwrite keys.
     EXISTS = "KE-7403", exit exit::USAGE, retry false,
         "There are keys in this folder already", "Choose another folder; keys are never overwritten";
+    /// Would overwrite a file.
+    OUTPUT_EXISTS = "KE-7408", exit exit::USAGE, retry false,
+        "There is something at the place of the output already", "Choose another name, or overwrite a file with --force";
+    /// No folder for a file.
+    NO_FOLDER = "KE-7409", exit exit::USAGE, retry false,
+        "The folder for the output does not exist", "Make the folder, or correct the path";
     /// No passphrase, or two that differ.
     PASSPHRASE = "KE-7404", exit exit::USAGE, retry false,
         "A passphrase is needed", "Give --passphrase-file, set KEDGE_PASSPHRASE_FILE, or run on a terminal";

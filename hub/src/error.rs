@@ -123,7 +123,8 @@ fn grpc_code(code: &Code) -> tonic::Code {
         id if id == codes::BUSY.id || id == codes::TOO_LARGE.id => tonic::Code::ResourceExhausted,
         id if id == codes::RELEASE_UNKNOWN.id
             || id == codes::BLOB_UNKNOWN.id
-            || id == codes::HOST_UNKNOWN.id =>
+            || id == codes::HOST_UNKNOWN.id
+            || id == codes::HOST_SILENT.id =>
         {
             tonic::Code::NotFound
         }

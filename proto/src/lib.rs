@@ -33,6 +33,14 @@ pub mod hub {
     }
 }
 
+/// Within a support session.
+pub mod support {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("kedge.support.v1");
+    }
+}
+
 /// The protocol number both ends speak.
 pub const PROTOCOL: u32 = 1;
 

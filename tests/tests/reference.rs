@@ -34,7 +34,9 @@ fn every_test_that_the_page_on_trust_names_exists() {
     let named: Vec<&str> = named.filter(|name| name.contains('_')).collect();
     assert!(named.len() > 20, "only {named:?}");
     let mut sources = String::new();
-    collect(&root.join("bundles/src"), &mut sources);
+    for folder in ["bundles/src", "agent/src"] {
+        collect(&root.join(folder), &mut sources);
+    }
     let missing: Vec<_> = named.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

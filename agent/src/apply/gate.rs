@@ -41,12 +41,10 @@ pub async fn wait_converged(
     gate: Gate,
 ) -> Result<(), Vec<Failure>> {
     let deadline = Instant::now() + gate.timeout;
-    let due =
-        |wanted: &Wanted| !memory.done.get(&wanted.service).is_some_and(|done| done.contains(&wanted.digest));
     let expected: Vec<(&String, &Wanted, Goal)> = desired
         .containers
         .iter()
-        .filter(|(_, wanted)| due(wanted))
+        .filter(|(_, wanted)| !memory.is_done(wanted))
         .map(|(name, wanted)| (name, wanted, goal(desired, wanted)))
         .collect();
     let mut waiting: FuturesUnordered<_> = expected
@@ -100,8 +98,7 @@ fn goal(desired: &Desired, wanted: &Wanted) -> Goal {
     } else if wanted.spec.is_checked(&wanted.image) {
         Goal::Healthy
     } else {
-        let is_server = service.is_some_and(|service| service.is_server);
-        Goal::Running { may_end: !is_server && !wanted.engine_restarts(0) }
+        Goal::Running { may_end: service.is_some_and(|service| service.may_end(wanted)) }
     }
 }
 

@@ -27,7 +27,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, EventHub};
-use crate::plan::{Action, Plan, Step, StepId};
+use crate::plan::{Plan, Step, StepId};
 
 pub use gate::{Gate, wait_converged};
 pub use outcome::{Cause, Ended, Failure, Outcome, Progress};
@@ -39,15 +39,19 @@ pub struct Options {
     pub parallel: usize,
     /// Longest wait for one condition.
     pub condition_timeout: Duration,
+    /// Come back when nothing but the plan's [aftermath](Plan::aftermath) is left to do; what of it has not been begun is left to
+    /// whoever plans next.
+    pub leave_aftermath: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { parallel: 8, condition_timeout: Duration::from_secs(600) }
+        Self { parallel: 8, condition_timeout: Duration::from_secs(600), leave_aftermath: false }
     }
 }
 
-/// Runs the plan. On cancellation no step is begun and waits end at once; requests under way are seen through.
+/// Runs the plan. On cancellation no step is begun and waits end at once; requests under way are seen through. The same happens to
+/// what is [left for later](Options::leave_aftermath).
 ///
 /// Of the steps that could run, those with the longest way still behind them go first: a container that others wait for is
 /// started before one is made that only waits.
@@ -59,12 +63,14 @@ pub async fn apply(
     cancel: &CancellationToken,
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Outcome {
+    let aftermath = if options.leave_aftermath { plan.aftermath() } else { BTreeSet::new() };
+    let cancel = &cancel.child_token();
     let steps = &steps::Steps::new(engine, hub, options, cancel);
     let run = |step: &Step| {
         let step = step.clone();
         async move {
             let began = Instant::now();
-            let result = if is_wait(&step) {
+            let result = if step.action.is_wait() {
                 tokio::select! {
                     result = steps.run(&step) => result,
                     () = cancel.cancelled() => Err(Failure::cancelled(&step)),
@@ -87,14 +93,19 @@ pub async fn apply(
     let mut running = FuturesUnordered::new();
     let mut requests = 0;
     loop {
+        let is_open = |step: &Step| outcome.is_open(step.id) && !aftermath.contains(&step.id);
+        if !aftermath.is_empty() && !plan.steps.iter().any(is_open) {
+            cancel.cancel();
+            ready.clear();
+        }
         // Waiting costs the engine nothing and is not counted.
         let next = ready
             .iter()
-            .find(|(_, id)| requests < options.parallel.max(1) || plan.steps.get(*id).is_some_and(is_wait));
+            .find(|(_, id)| requests < options.parallel.max(1) || plan.steps.get(*id).is_some_and(waits));
         if let Some(next) = next.copied() {
             ready.remove(&next);
             if let Some(step) = plan.steps.get(next.1) {
-                requests += usize::from(!is_wait(step));
+                requests += usize::from(!waits(step));
                 progress(Progress::Began(step));
                 running.push(run(step));
             }
@@ -102,7 +113,7 @@ pub async fn apply(
         }
         let Some((id, result, took)) = running.next().await else { break };
         let Some(step) = plan.steps.get(id) else { continue };
-        requests -= usize::from(!is_wait(step));
+        requests -= usize::from(!waits(step));
         let over = match result {
             Ok(()) => {
                 tracing::debug!(step = id, took_ms = took.as_millis(), "{step}");
@@ -110,6 +121,7 @@ pub async fn apply(
                 outcome.set(id, Ended::Done);
                 BTreeSet::from([id])
             }
+            Err(failure) if failure.cause == Cause::Cancelled && aftermath.contains(&id) => BTreeSet::new(),
             Err(failure) => {
                 tracing::warn!(step = id, "{}", failure.without_output());
                 progress(Progress::Failed(step, &failure));
@@ -126,11 +138,16 @@ pub async fn apply(
             }
         }
     }
+    for id in aftermath {
+        if outcome.is_open(id) {
+            outcome.set(id, Ended::Left);
+        }
+    }
     outcome
 }
 
-fn is_wait(step: &Step) -> bool {
-    matches!(step.action, Action::Wait { .. })
+fn waits(step: &Step) -> bool {
+    step.action.is_wait()
 }
 
 /// Length of the longest chain of steps that begins with each step. Needs stand before what needs them.

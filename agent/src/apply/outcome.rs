@@ -17,6 +17,8 @@ pub enum Ended {
     Failed(Failure),
     /// Not begun, because this step failed.
     Skipped(StepId),
+    /// Left for later, together with what needs it: part of the plan's aftermath.
+    Left,
 }
 
 /// What happens while a plan is applied.
@@ -148,9 +150,9 @@ impl Outcome {
         self.steps.get(id)?.as_ref()
     }
 
-    /// Every step is done.
+    /// Every step is done, or was left for later.
     pub fn is_done(&self) -> bool {
-        self.steps.iter().all(|ended| matches!(ended, Some(Ended::Done)))
+        self.steps.iter().all(|ended| matches!(ended, Some(Ended::Done | Ended::Left)))
     }
 
     /// What failed, in the order of the plan.
@@ -159,6 +161,12 @@ impl Outcome {
             Some(Ended::Failed(failure)) => Some(failure),
             _ => None,
         })
+    }
+
+    /// Whether nothing went wrong but that somebody cancelled it.
+    pub fn was_cancelled(&self) -> bool {
+        let mut failures = self.failures().peekable();
+        failures.peek().is_some() && failures.all(|failure| failure.cause == Cause::Cancelled)
     }
 
     /// Whether the engine went away underneath.

@@ -50,6 +50,9 @@ impl<'a> Steps<'a> {
             Action::Wait { containers, until, stays } => {
                 return self.wait(step, containers, *until, *stays).await;
             }
+            Action::Drain { successor, lasts, .. } => {
+                return self.wait(step, std::slice::from_ref(successor), Until::Healthy, *lasts).await;
+            }
             Action::Start { container } if self.may_have_hooks(container) => {
                 return self.hooks.start(step, &self.id(container)).await;
             }
@@ -99,7 +102,7 @@ impl<'a> Steps<'a> {
             Action::Rejoin { container, network, endpoint, keep_address } => {
                 rejoin(engine, &self.id(container), network, endpoint, *keep_address).await
             }
-            Action::Wait { .. } => Ok(()),
+            Action::Wait { .. } | Action::Drain { .. } => Ok(()),
         }
     }
 

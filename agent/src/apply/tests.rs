@@ -472,3 +472,29 @@ async fn a_start_that_fails_and_is_borne_lets_no_more_of_them_go_at_once() {
         assert_eq!(anew.filter(|c| c.state == State::Running).count(), 5, "all had their turn");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_has_handed_over_ends_later_where_nobody_is_to_wait_for_it() {
+    let rig = Rig::new().await;
+    let old =
+        Stack::of(&["web"]).edit("web", |web| web.healthcheck = Some(crate::plan::tests::builders::check()));
+    rig.fake.behave("web", Behaviour::HealthyAfter(Duration::from_secs(1)));
+    assert!(rig.up(&old).await.is_done());
+    let newer = old.clone().image("web", "app:2");
+    let plan = rig.plan(&newer.desired(), &Memory::default()).await;
+    assert!(!plan.aftermath().is_empty(), "{}", plan.describe().join("\n"));
+    let began = Instant::now();
+    let options = Options { leave_aftermath: true, ..Options::default() };
+    let outcome = rig.apply_with(&plan, options, &CancellationToken::new()).await;
+    assert!(outcome.is_done(), "{:?}", outcome.failures().collect::<Vec<_>>());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let running = || rig.fake.containers().iter().filter(|one| one.state == State::Running).count();
+    assert_eq!(running(), 2, "the old one ends what it has begun");
+    let rest = rig.plan(&newer.desired(), &Memory::default()).await;
+    assert!(rest.is_settled() && !rest.is_empty(), "{}", rest.describe().join("\n"));
+    let began = Instant::now();
+    assert!(rig.apply(&rest).await.is_done());
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(running(), 1);
+    assert!(rig.plan(&newer.desired(), &Memory::default()).await.is_empty());
+}

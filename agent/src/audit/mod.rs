@@ -54,6 +54,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Images that nothing needs were let go of.
+    Collected {
+        /// User, or what made it necessary.
+        by: String,
+        /// Their names.
+        images: Vec<String>,
+    },
     /// A release was verified and accepted.
     Accepted {
         /// `file` or `tether`.
@@ -110,6 +117,15 @@ pub enum Event {
         /// User.
         by: String,
     },
+    /// What plain `docker compose` needs was handed out.
+    Exported {
+        /// Deployment.
+        deployment: String,
+        /// User.
+        by: String,
+        /// With the values of secrets.
+        secrets: bool,
+    },
     /// A compose project was taken over.
     Adopted {
         /// Deployment.
@@ -138,6 +154,54 @@ pub enum Event {
         count: u32,
         /// Exit code of the last one.
         exit_code: i64,
+    },
+    /// A support request was taken; the customer is asked.
+    SupportRequested {
+        /// Grant.
+        grant: String,
+        /// SHA-256 of the signed request.
+        request: String,
+        /// Who wants to come in.
+        engineer: String,
+        /// The vendor's ticket.
+        ticket: String,
+        /// What was asked for.
+        terms: String,
+    },
+    /// A support grant is now in another state.
+    SupportPhase {
+        /// Grant.
+        grant: String,
+        /// SHA-256 of the signed request.
+        request: String,
+        /// `approved`, `open`, `closing`, `closed`.
+        state: String,
+        /// Who consented.
+        by: Option<String>,
+        /// To what.
+        terms: Option<String>,
+        /// Why it is over.
+        reason: Option<String>,
+    },
+    /// The engineer asked for something within a session.
+    SupportChannel {
+        /// Grant.
+        grant: String,
+        /// Number within the session.
+        channel: u32,
+        /// What for.
+        scope: String,
+        /// Of which service.
+        target: String,
+        /// `begun`, or why not.
+        outcome: String,
+    },
+    /// Support sessions were switched off or on.
+    SupportSwitched {
+        /// Off.
+        off: bool,
+        /// User.
+        by: String,
     },
     /// A removal was asked for.
     RemovalRequested {
@@ -274,6 +338,14 @@ impl Log {
 /// # Errors
 /// The first place where it is broken.
 pub fn verify(log: impl Read) -> Result<(u64, String), Broken> {
+    verify_with(log, None)
+}
+
+/// The same, with a head that was held elsewhere: the line of that number must be there and be that line.
+///
+/// # Errors
+/// The first place where it is broken; the line after the last where lines are missing at the end.
+pub fn verify_with(log: impl Read, head: Option<(u64, &str)>) -> Result<(u64, String), Broken> {
     let (mut seq, mut prev) = (0u64, String::new());
     let mut lines = BufReader::new(log);
     let mut line = Vec::new();
@@ -283,7 +355,12 @@ pub fn verify(log: impl Read) -> Result<(u64, String), Broken> {
         let read =
             (&mut lines).take(MAX_LINE).read_until(b'\n', &mut line).map_err(|e| broken(e.to_string()))?;
         if read == 0 {
-            return Ok((seq, prev));
+            return match head {
+                Some((held, _)) if held > seq => {
+                    Err(broken(format!("it is missing: there were {held} lines once")))
+                }
+                _ => Ok((seq, prev)),
+            };
         }
         let content = line.strip_suffix(b"\n").ok_or_else(|| broken("it is cut off".to_owned()))?;
         let parsed: Line<serde_json::Value> =
@@ -295,6 +372,9 @@ pub fn verify(log: impl Read) -> Result<(u64, String), Broken> {
             return Err(broken("it does not follow from the line before".to_owned()));
         }
         (seq, prev) = (parsed.seq, hash(content));
+        if head.is_some_and(|(held, digest)| held == seq && digest != prev) {
+            return Err(Broken { seq, why: "it is not the line that it was".to_owned() });
+        }
     }
 }
 
@@ -344,5 +424,11 @@ mod tests {
         assert_eq!(verify(join(&[lines[0], lines[2], lines[3]]).as_bytes()).unwrap_err().seq, 2);
         assert_eq!(verify(join(&[lines[0], lines[2], lines[1], lines[3]]).as_bytes()).unwrap_err().seq, 2);
         assert_eq!(verify(&text.as_bytes()[..text.len() - 1]).unwrap_err().seq, 4);
+        // What is missing at the end shows against a head that was held elsewhere, and so does a log written anew.
+        let (seq, head) = verify(text.as_bytes()).unwrap();
+        assert!(verify(join(&lines[..3]).as_bytes()).is_ok());
+        assert_eq!(verify_with(join(&lines[..3]).as_bytes(), Some((seq, &head))).unwrap_err().seq, 4);
+        assert_eq!(verify_with(text.as_bytes(), Some((2, &head))).unwrap_err().seq, 2);
+        assert!(verify_with(text.as_bytes(), Some((seq, &head))).is_ok());
     }
 }

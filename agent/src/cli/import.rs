@@ -1,15 +1,16 @@
 //! `kedge import`: a bundle from a file or a pipe; no network.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use futures_util::{Stream, StreamExt};
+use kedge_bundle::codes::Coded;
+use kedge_bundle::parts::{self, folder};
 use kedge_proto::local::v1 as local;
 use kedge_proto::local::v1::import_request::Body;
-use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::io::ReaderStream;
 
 use super::failure::Failure;
 use super::follow::{self, Upload};
@@ -27,9 +28,10 @@ Examples:
   kedge import shop-1.3.kedge                          an update: parameters keep their values
   kedge import shop-1.3.kedge --dry-run                what would be done
   kedge import shop.kedge --deployment shop-test --set PORT=8081
+  kedge import /media/stick                            the parts of a split bundle, in any order
   ssh depot cat shop.kedge | kedge import -")]
 pub(super) struct Args {
-    /// The bundle; `-` is standard input
+    /// The bundle; `-` is standard input, a folder holds the parts of a bundle that was split
     file: PathBuf,
     /// Name of the deployment [default: the product's name]
     #[arg(long, value_name = "NAME")]
@@ -78,7 +80,7 @@ pub(super) async fn send(
     options: local::ImportOptions,
     following: follow::Options,
 ) -> Result<Option<local::Done>, Failure> {
-    let (reader, total) = open(file).await?;
+    let (reader, total) = open(file)?;
     let options = local::ImportOptions { request_id: request_id(), total_bytes: total, ..options };
     let mut client = context.connect().await?;
     let upload = Upload { total, ..Upload::default() };
@@ -88,22 +90,25 @@ pub(super) async fn send(
     let following = follow::Options { upload: Some(upload), ..following };
     let outcome = follow::follow(&context.out, client.import(frames), following).await;
     if let Ok(error) = troubled.try_recv() {
+        let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<parts::Fault>());
+        let code = fault.map_or(codes::UNREADABLE, Coded::code);
         let message = format!("{}: {error}", file.display());
-        return Err(Problem::new(&codes::UNREADABLE, message).into());
+        return Err(Problem::new(&code, message).into());
     }
     outcome
 }
 
-/// The bundle's bytes and their number, 0 where a pipe does not tell.
-async fn open(path: &Path) -> Result<(Box<dyn AsyncRead + Send + Unpin>, u64), Failure> {
+/// The bundle's bytes and their number, 0 where a pipe does not tell. A folder holds the parts of one.
+fn open(path: &Path) -> Result<(Box<dyn Read + Send>, u64), Failure> {
     if path == Path::new("-") {
-        return Ok((Box::new(tokio::io::stdin()), 0));
+        return Ok((Box::new(std::io::stdin()), 0));
     }
     let failed = |why: String| Problem::new(&codes::UNREADABLE, format!("{}: {why}", path.display()));
-    let file = tokio::fs::File::open(path).await.map_err(|e| failed(e.to_string()))?;
-    let meta = file.metadata().await.map_err(|e| failed(e.to_string()))?;
+    let file = std::fs::File::open(path).map_err(|e| failed(e.to_string()))?;
+    let meta = file.metadata().map_err(|e| failed(e.to_string()))?;
     if meta.is_dir() {
-        return Err(failed("it is a folder; a bundle is one file".to_owned()).into());
+        let (joined, total) = folder::open(path).map_err(|e| Problem::from_error(&e.code(), &e))?;
+        return Ok((Box::new(joined), total));
     }
     let total = if meta.is_file() { meta.len() } else { 0 };
     if meta.is_file() && total == 0 {
@@ -115,31 +120,46 @@ async fn open(path: &Path) -> Result<(Box<dyn AsyncRead + Send + Unpin>, u64), F
 /// Options first, then the bytes. A read that fails ends the frames and is put into `trouble`.
 fn frames(
     options: local::ImportOptions,
-    reader: Box<dyn AsyncRead + Send + Unpin>,
+    mut reader: Box<dyn Read + Send>,
     upload: Upload,
     trouble: mpsc::Sender<std::io::Error>,
 ) -> impl Stream<Item = local::ImportRequest> + Send + 'static {
     let (sender, receiver) = mpsc::channel(2);
-    // Its own task, so that reading the next chunk overlaps with sending this one. It ends with the call:
-    // nobody receives any more.
-    tokio::spawn(async move {
-        let mut chunks = ReaderStream::with_capacity(reader, CHUNK);
-        while let Some(chunk) = chunks.next().await {
-            match chunk {
-                Ok(data) => {
-                    let length = data.len() as u64;
-                    if sender.send(local::ImportRequest { body: Some(Body::Data(data)) }).await.is_err() {
-                        return;
-                    }
-                    upload.sent.fetch_add(length, Ordering::Relaxed);
-                }
+    // A thread of its own, so that reading the next chunk overlaps with sending this one, and one that nobody waits for:
+    // a pipe may never end. It ends with the call: nobody receives any more.
+    std::thread::spawn(move || {
+        loop {
+            let mut data = vec![0; CHUNK];
+            let length = match read_full(&mut reader, &mut data) {
+                Ok(0) => return,
+                Ok(length) => length,
                 Err(error) => {
                     let _ = trouble.try_send(error);
                     return;
                 }
+            };
+            data.truncate(length);
+            let request = local::ImportRequest { body: Some(Body::Data(data.into())) };
+            if sender.blocking_send(request).is_err() {
+                return;
             }
+            upload.sent.fetch_add(length as u64, Ordering::Relaxed);
         }
     });
     let first = local::ImportRequest { body: Some(Body::Options(options)) };
     futures_util::stream::once(std::future::ready(first)).chain(ReceiverStream::new(receiver))
+}
+
+/// Fills the buffer as far as the bytes go; a pipe gives them in small pieces.
+fn read_full(reader: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }

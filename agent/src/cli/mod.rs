@@ -6,15 +6,20 @@
 
 mod adopt;
 mod agent;
+mod audit;
 mod completions;
 mod deploy;
 mod deployments;
 mod diff;
+mod doctor;
 mod enroll;
+mod export_compose;
 mod failure;
 mod follow;
+mod gc;
 mod grid;
 mod import;
+mod inventory;
 mod licence;
 mod logs;
 mod out;
@@ -22,6 +27,7 @@ mod pause;
 mod remove;
 mod say;
 mod status;
+mod support;
 mod table;
 mod values;
 mod version;
@@ -88,18 +94,24 @@ enum Format {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(agent::Args),
+    Audit(audit::Args),
     Import(import::Args),
     Adopt(adopt::Args),
     Deploy(deploy::Args),
     Enroll(enroll::Args),
     Status(status::Args),
     Deployments(deployments::Args),
+    Inventory(inventory::Args),
     Licence(licence::Args),
     Logs(logs::Args),
     Diff(diff::Args),
+    ExportCompose(export_compose::Args),
+    Doctor(doctor::Args),
     Pause(pause::Args),
     Resume(pause::ResumeArgs),
     Remove(remove::Args),
+    Support(support::Args),
+    Gc(gc::Args),
     Version(version::Args),
     Completions(completions::Args),
 }
@@ -127,18 +139,24 @@ pub fn main(cli: Cli) -> ExitCode {
     let context = Context { out: Out::detect(output == Format::Json, quiet), socket, run_dir };
     let outcome = match cli.command {
         Command::Agent(args) => agent::run(&context, args),
+        Command::Audit(args) => audit::run(&context, args),
         Command::Import(args) => block_on(import::run(&context, args)),
         Command::Adopt(args) => block_on(adopt::run(&context, args)),
         Command::Deploy(args) => block_on(deploy::run(&context, args)),
         Command::Enroll(args) => block_on(enroll::run(&context, args)),
         Command::Status(args) => block_on(status::run(&context, args)),
         Command::Deployments(args) => block_on(deployments::run(&context, args)),
+        Command::Inventory(args) => block_on(inventory::run(&context, args)),
         Command::Licence(args) => block_on(licence::run(&context, args)),
         Command::Logs(args) => block_on(logs::run(&context, args)),
+        Command::ExportCompose(args) => block_on(export_compose::run(&context, args)),
         Command::Diff(args) => block_on(diff::run(&context, args)),
+        Command::Doctor(args) => block_on(doctor::run(&context, args)),
         Command::Pause(args) => block_on(pause::run(&context, args)),
         Command::Resume(args) => block_on(pause::resume(&context, args)),
         Command::Remove(args) => block_on(remove::run(&context, args)),
+        Command::Support(args) => block_on(support::run(&context, args)),
+        Command::Gc(args) => block_on(gc::run(&context, args)),
         Command::Version(args) => block_on(version::run(&context, args)),
         Command::Completions(args) => completions::run(&context, args),
     };

@@ -1,9 +1,11 @@
 //! Accepting and refusing releases: room for them, what is remembered of them, and what the audit log says.
 
-use kedge_bundle::verify::{Advance, Counter};
+use kedge_bundle::roles::Release;
+use kedge_bundle::verify::{Advance, Counter, Documents, Verified};
 
 use super::status::sentence;
 use crate::codes;
+use crate::images::delta::Bases;
 use crate::images::intake::Taken;
 use crate::images::release::{self, load, parse_digest};
 use crate::images::room::Disks;
@@ -22,6 +24,12 @@ pub fn room(world: &World) -> Disks {
     }
 }
 
+/// What layers of a release can be made of here.
+pub fn bases(world: &World) -> Bases {
+    let info = world.engine_kind.borrow().clone();
+    Bases { engine: info.map(|info| (world.engine.clone(), info)), content: world.content.clone() }
+}
+
 /// Remembers a release whose blobs are all here: trust first, then its documents, by which it counts as being here.
 ///
 /// # Errors
@@ -32,23 +40,38 @@ pub async fn take_in(
     taken: Taken,
     from: &str,
 ) -> Result<(), Problem> {
-    let verified = &taken.admitted.verified;
+    let Taken { admitted, documents, added } = taken;
+    let verified = &admitted.verified;
     let name = sentence(&release::reference(&verified.release, &verified.digest));
+    let remembered = remember(world, trust, verified, documents, (&name, from)).await;
+    if let Err(problem) = remembered {
+        added.forget(&world.content, &*world.engine).await;
+        return Err(problem);
+    }
+    tracing::info!(release = name, from, "verified and accepted");
+    Ok(())
+}
+
+async fn remember(
+    world: &World,
+    trust: &kedge_bundle::verify::Trust,
+    verified: &Verified,
+    documents: Documents,
+    (name, from): (&str, &str),
+) -> Result<(), Problem> {
     world
         .audit(crate::audit::Event::Accepted {
             from: from.to_owned(),
-            release: name.clone(),
+            release: name.to_owned(),
             digest: verified.digest.to_string(),
         })
         .await?;
     world.advance(trust, &floor_only(&verified.advance)).await?;
     world.time.learn(verified.release.issued);
-    let (content, digest, documents) = (world.content.clone(), verified.digest, taken.documents);
+    let (content, digest) = (world.content.clone(), verified.digest);
     tokio::task::spawn_blocking(move || content.save_documents(&digest, &documents))
         .await
-        .map_err(|e| Problem::from_error(&codes::INTERNAL, &e).at("keeping documents"))??;
-    tracing::info!(release = name, from, "verified and accepted");
-    Ok(())
+        .map_err(|e| Problem::from_error(&codes::INTERNAL, &e).at("keeping documents"))?
 }
 
 /// What may be remembered of a release that is verified and does not run yet: the root, and the floor below which nothing may
@@ -70,9 +93,8 @@ pub async fn installed(world: &World, release: &ReleaseRef) -> Result<(), Proble
     let loaded = load(&world.content, &digest)?;
     let trust = world.trust.lock().await.clone();
     let trust = trust.ok_or_else(|| Problem::new(&codes::NO_ROOT, "no root is pinned on this host"))?;
-    let counter =
-        Counter { epoch: trust.epoch(), seq: release.seq, release: digest, min_seq: loaded.release.min_seq };
-    let counter = Some((release.product.clone(), release.stream.clone(), counter));
+    let Release { seq, min_seq, product, stream, .. } = loaded.release;
+    let counter = Some((product, stream, Counter { epoch: trust.epoch(), seq, release: digest, min_seq }));
     world.advance(&trust, &Advance { counter, ..Advance::default() }).await
 }
 

@@ -8,11 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kedge_compose::model::Attachment;
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
 use super::adoption::AdoptionRecord;
 use super::phases::{Failed, Job};
-use crate::apply;
 use crate::codes;
 use crate::engine::observe::observe;
 use crate::engine::spec::LABEL_DEPENDS_ON;
@@ -74,17 +72,7 @@ impl Job {
         };
         let observed = observe(&*world.engine, &nothing.scope()).await?;
         let plan = way_back(&adoption, &observed);
-        let options =
-            apply::Options { parallel: world.config.limits.parallel_steps, ..apply::Options::default() };
-        let mut progress = |progress: apply::Progress<'_>| {
-            if let apply::Progress::Began(step) = progress {
-                tracing::info!(deployment = self.record.name, service = step.service, "{step}");
-                self.say(step.action.to_string());
-            }
-        };
-        let cancel = CancellationToken::new();
-        let outcome =
-            apply::apply(&world.engine, &world.events, &plan, options, &cancel, &mut progress).await;
+        let outcome = self.carry_out(&plan).await;
         let failures: Vec<String> = outcome.failures().map(ToString::to_string).collect();
         if failures.is_empty() {
             return Ok(());

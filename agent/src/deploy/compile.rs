@@ -14,6 +14,7 @@ use kedge_compose::model::{Mount, MountKind, Project};
 use kedge_compose::{MemoryFiles, Options};
 
 use super::adoption::{self, AdoptionRecord};
+use super::export::{self, Parts};
 use super::files::{BundleFile, PROJECT_ROOT, Placer};
 use super::secrets::{Secrets, generate};
 use crate::codes;
@@ -105,8 +106,24 @@ pub struct Order {
 /// # Errors
 /// As [`compile`].
 pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled, Problem> {
+    aside(world, order, compile).await
+}
+
+/// What an export of the order is made of. Writes nothing, whatever the order says.
+///
+/// # Errors
+/// As [`compile`].
+pub async fn parts_aside(world: &Arc<World>, order: Order) -> Result<Parts, Problem> {
+    aside(world, Order { dry_run: true, ..order }, parts).await
+}
+
+async fn aside<T: Send + 'static>(
+    world: &Arc<World>,
+    order: Order,
+    work: fn(&Inputs<'_>, &Loaded) -> Result<T, Problem>,
+) -> Result<T, Problem> {
     let world = Arc::clone(world);
-    let compiled = tokio::task::spawn_blocking(move || {
+    let done = tokio::task::spawn_blocking(move || {
         let adoption = match order.adoption {
             Some(adoption) => adoption,
             None => adoption::load(&world.store, &order.deployment)?,
@@ -127,9 +144,9 @@ pub async fn compile_aside(world: &Arc<World>, order: Order) -> Result<Compiled,
             features: &order.features,
             dry_run: order.dry_run,
         };
-        compile(&inputs, &order.loaded)
+        work(&inputs, &order.loaded)
     });
-    compiled.await.map_err(|e| Problem::from_error(&codes::INTERNAL, &e).at("compiling the release"))?
+    done.await.map_err(|e| Problem::from_error(&codes::INTERNAL, &e).at("compiling the release"))?
 }
 
 /// Secret parameters among those given: taken out, so that no record comes to hold one.
@@ -181,7 +198,10 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
         return Err(Problem::new(&codes::PREFLIGHT, lacks.refused.join("; ")));
     }
     warnings.extend(lacks.warned);
-    let needed = release.listing.images.iter().filter(|image| uses(&project, &image.reference));
+    // The tools are no service's, and have to be there when somebody is let in.
+    let is_needed =
+        |reference: &str| uses(&project, reference) || product.tools.as_deref() == Some(reference);
+    let needed = release.listing.images.iter().filter(|image| is_needed(&image.reference));
     Ok(Compiled {
         desired,
         images: needed.cloned().collect(),
@@ -190,6 +210,27 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
         references: project.services.iter().map(|(name, s)| (name.clone(), s.image.clone())).collect(),
         warnings,
     })
+}
+
+fn parts(inputs: &Inputs<'_>, release: &Loaded) -> Result<Parts, Problem> {
+    let compiled = compile(inputs, release)?;
+    let product = release.listing.product.clone();
+    let files = bundle_files(inputs.content, release)?;
+    Ok(Parts {
+        project: inputs.adoption.project.clone(),
+        deployment: inputs.deployment.to_owned(),
+        profiles: profiles(&product, inputs.features),
+        values: resolve(inputs, &product)?,
+        files: files.into_iter().map(|(path, file)| (path, (file.bytes, file.executable))).collect(),
+        images: export::images(&compiled),
+        product,
+    })
+}
+
+/// Those that the vendor turned on, and those that the licence does.
+fn profiles(product: &Product, features: &BTreeSet<String>) -> Vec<String> {
+    let licensed = product.licence.iter().flat_map(|terms| terms.profiles(features));
+    product.profiles.iter().cloned().chain(licensed).collect()
 }
 
 /// Parameters with defaults, and secrets: given before, or made now and kept.
@@ -247,8 +288,7 @@ fn load(
     let mut environment = values.values.clone();
     environment.insert("KEDGE_DEPLOYMENT".to_owned(), inputs.deployment.to_owned());
     environment.insert("KEDGE_VERSION".to_owned(), product.version.clone());
-    let licensed = product.licence.iter().flat_map(|terms| terms.profiles(inputs.features));
-    let profiles = product.profiles.iter().cloned().chain(licensed).collect();
+    let profiles = profiles(product, inputs.features);
     let options = Options {
         files: product.compose.clone(),
         project_directory: PROJECT_ROOT.to_owned(),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::engine::spec::{LABEL_NUMBER, LABEL_SERVICE};
 use crate::engine::types::{Action as Deed, EngineEvent, Subject};
-use crate::plan::{Action, Plan, Step};
+use crate::plan::{Action, KEPT, Plan, Step};
 use crate::store::Record;
 
 /// Signals that ask a process for something else than its end: hang up, the two for users, window change.
@@ -147,8 +147,9 @@ impl Witness {
     /// What a plan puts right, a sentence for each of its steps.
     pub(super) fn findings(&self, plan: &Plan) -> Findings {
         let mut findings = Findings::default();
+        let aftermath = plan.aftermath();
         for step in &plan.steps {
-            if matches!(step.action, Action::Wait { .. }) {
+            if aftermath.contains(&step.id) || step.action.is_wait() || ends_a_kept_one(step) {
                 continue;
             }
             if let Action::Start { container } = &step.action
@@ -181,6 +182,14 @@ impl Witness {
             _ => None,
         };
         blamed.unwrap_or_else(|| step.reason.clone())
+    }
+}
+
+/// What was replaced goes sooner or later: nobody changed anything.
+fn ends_a_kept_one(step: &Step) -> bool {
+    match &step.action {
+        Action::Stop { container } | Action::Remove { container } => container.name.contains(KEPT),
+        _ => false,
     }
 }
 

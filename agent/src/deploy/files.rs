@@ -195,6 +195,20 @@ pub fn keep_only(folder: &Path, used: &BTreeSet<PathBuf>) {
     }
 }
 
+/// Removes a deployment's folder, and gives those folders in it that could not be removed. One that stays is not in the way of
+/// the others.
+pub fn remove_all(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let left: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| fs::remove_dir_all(path).or_else(|_| fs::remove_file(path)).is_err())
+        .collect();
+    if left.is_empty() {
+        let _ = fs::remove_dir(folder);
+    }
+    left
+}
+
 fn within_project(path: &str) -> Option<&str> {
     let rest = path.strip_prefix(PROJECT_ROOT)?;
     if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
@@ -330,6 +344,27 @@ mod tests {
         let placer = Placer::new(inside.clone(), &files, &project, &values, true).unwrap();
         assert!(placer.place(&FileUse::Bind { path: "/project/a", may_be_missing: false }).is_some());
         assert!(!inside.exists());
+    }
+
+    #[test]
+    fn a_folder_goes_with_all_that_is_in_it_and_what_stays_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("shop");
+        fs::create_dir_all(inside.join("binds/data")).unwrap();
+        fs::write(inside.join("salt"), "x").unwrap();
+        assert_eq!(remove_all(&inside), Vec::<PathBuf>::new());
+        assert!(!inside.exists());
+        assert_eq!(remove_all(&inside), Vec::<PathBuf>::new(), "nothing is left of nothing");
+        if rustix::process::geteuid().is_root() {
+            // Root can remove everything. `./test host` sees it as the agent's own user.
+            return;
+        }
+        fs::create_dir_all(inside.join("binds/data")).unwrap();
+        fs::create_dir_all(inside.join("files")).unwrap();
+        fs::set_permissions(inside.join("binds"), Permissions::from_mode(0o500)).unwrap();
+        assert_eq!(remove_all(&inside), [inside.join("binds")]);
+        assert!(!inside.join("files").exists());
+        fs::set_permissions(inside.join("binds"), Permissions::from_mode(0o700)).unwrap();
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! Removing -> (gone)
 //! ```
 
-use crate::store::{Origin, Phase};
+use crate::store::Phase;
 
 /// How a phase ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +46,9 @@ pub enum Next {
 pub struct Situation {
     /// There is a generation to go back to, and the vendor's floor allows it; or the containers of an adopted stack are kept.
     pub can_go_back: bool,
-    /// Who asked: a person is told and asks again; a release from the tether is tried again by itself.
-    pub origin: Origin,
+    /// Somebody is told how it went, and asks again. A release from the tether, and one whose asker went away with the agent
+    /// that they asked, is tried again by itself.
+    pub is_waited_for: bool,
     /// Tries of this phase so far, this one included.
     pub attempt: u32,
 }
@@ -72,12 +73,9 @@ pub fn next(phase: Phase, ended: Ended, situation: Situation) -> Next {
         (Phase::RollingBack, Well) => Next::Restored,
         (Phase::Removing, Well) => Next::Gone,
 
-        // Nothing has been touched yet: a person decides what to do; a release from the tether waits for better times.
+        // Nothing has been touched yet: a person decides what to do; where none waits, better times are waited for.
         (Phase::Offered | Phase::Fetching | Phase::Verified | Phase::Preflight, Passing) => {
-            match situation.origin {
-                Origin::Tether => Next::Again,
-                Origin::Local => Next::GiveUp,
-            }
+            if situation.is_waited_for { Next::GiveUp } else { Next::Again }
         }
         (Phase::AwaitingApproval | Phase::AwaitingWindow | Phase::Snapshotting, Passing) => Next::Again,
         (
@@ -156,16 +154,16 @@ mod tests {
     ];
 
     fn situations() -> impl Iterator<Item = Situation> {
-        [Origin::Local, Origin::Tether].into_iter().flat_map(|origin| {
+        [true, false].into_iter().flat_map(|is_waited_for| {
             [true, false].into_iter().flat_map(move |can_go_back| {
-                (1..5).map(move |attempt| Situation { can_go_back, origin, attempt })
+                (1..5).map(move |attempt| Situation { can_go_back, is_waited_for, attempt })
             })
         })
     }
 
     #[test]
     fn all_goes_well_from_offered_to_active() {
-        let situation = Situation { can_go_back: true, origin: Origin::Tether, attempt: 1 };
+        let situation = Situation { can_go_back: true, is_waited_for: false, attempt: 1 };
         let mut seen = vec![Phase::Offered];
         while let Next::Enter(phase) = next(seen[seen.len() - 1], Ended::Well, situation) {
             seen.push(phase);
@@ -204,16 +202,16 @@ mod tests {
     }
 
     #[test]
-    fn a_person_is_told_at_once_and_the_tether_waits() {
-        let tether = Situation { can_go_back: false, origin: Origin::Tether, attempt: 9 };
-        let local = Situation { origin: Origin::Local, ..tether };
-        assert_eq!(next(Phase::Fetching, Ended::Passing, tether), Next::Again);
-        assert_eq!(next(Phase::Fetching, Ended::Passing, local), Next::GiveUp);
+    fn whoever_waits_is_told_at_once_and_what_nobody_waits_for_is_tried_again() {
+        let alone = Situation { can_go_back: false, is_waited_for: false, attempt: 9 };
+        let waited_for = Situation { is_waited_for: true, ..alone };
+        assert_eq!(next(Phase::Fetching, Ended::Passing, alone), Next::Again);
+        assert_eq!(next(Phase::Fetching, Ended::Passing, waited_for), Next::GiveUp);
     }
 
     #[test]
     fn applying_is_tried_a_bounded_number_of_times() {
-        let mut situation = Situation { can_go_back: true, origin: Origin::Tether, attempt: 1 };
+        let mut situation = Situation { can_go_back: true, is_waited_for: false, attempt: 1 };
         assert_eq!(next(Phase::Applying, Ended::Passing, situation), Next::Again);
         situation.attempt = TRIES_OF_APPLYING;
         assert_eq!(next(Phase::Applying, Ended::Passing, situation), Next::Enter(Phase::RollingBack));

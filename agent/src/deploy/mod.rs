@@ -17,13 +17,14 @@ pub mod as_it_was;
 pub mod compile;
 mod crashes;
 pub mod drift;
+pub mod export;
 pub mod files;
 pub mod machine;
 mod memory;
 pub mod pause;
 mod permission;
 mod phases;
-mod ports;
+pub(crate) mod ports;
 pub mod preview;
 mod requests;
 pub mod secrets;
@@ -34,7 +35,7 @@ pub mod task;
 mod tests;
 mod transitions;
 
-pub use acceptance::{audit_refusal, room, take_in};
+pub use acceptance::{audit_refusal, bases, room, take_in};
 pub use status::sentence;
 
 use std::collections::BTreeMap;

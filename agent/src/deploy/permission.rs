@@ -43,13 +43,12 @@ pub async fn permitted(
 /// A generation as it was made, without writing anything.
 async fn compiled_again(world: &Arc<World>, generation: GenerationRecord) -> Result<Compiled, Problem> {
     let digest = release::parse_digest(&generation.release.digest)?;
-    let engine = world.engine_kind.borrow().clone().unwrap_or_default();
     let order = Order {
         deployment: generation.deployment,
         generation: generation.number,
         parameters: generation.parameters,
         loaded: release::load(&world.content, &digest)?,
-        engine,
+        engine: world.engine_info()?,
         features: generation.features,
         dry_run: true,
         adoption: None,

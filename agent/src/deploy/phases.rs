@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kedge_bundle::verify::Context;
+use kedge_bundle::codes::Coded as _;
+use kedge_bundle::digest::Digest;
+use kedge_bundle::verify::{self, Context, Trust};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::acceptance::{audit_refusal, room, take_in};
+use super::acceptance::{audit_refusal, bases, room, take_in};
 use super::adoption::{self, AdoptionRecord};
 use super::compile::{Compiled, Order, compile_aside, split_secrets};
 use super::memory;
@@ -16,7 +18,7 @@ use super::ports;
 use super::preview::redactor;
 use super::secrets::Secrets;
 use super::status::{Course, sentence};
-use crate::apply::{self, Failure};
+use crate::apply::{self, Failure, Outcome};
 use crate::codes;
 use crate::engine::observe::observe;
 use crate::engine::types::{EngineInfo, Filter};
@@ -24,9 +26,9 @@ use crate::images::intake::{self, OnBytes, Room};
 use crate::images::{Loaded, load, release};
 use crate::licence;
 use crate::plan::rollout::OnFailure;
-use crate::plan::{self, Desired, Policy};
+use crate::plan::{self, Desired, Plan, Policy};
 use crate::problem::Problem;
-use crate::store::{DeploymentRecord, GenerationRecord, OperationRecord, generation_key};
+use crate::store::{DeploymentRecord, GenerationRecord, OperationRecord, Origin, ReleaseRef, generation_key};
 use crate::world::World;
 
 /// Passes of planning and applying before something that keeps differing is a failure.
@@ -95,16 +97,8 @@ impl Job {
     }
 
     fn engine(&self) -> Result<EngineInfo, Failed> {
-        let known = self.world.engine_kind.borrow().clone();
-        known.ok_or_else(|| Failed {
-            problem: Problem::new(
-                &crate::engine::codes::UNREACHABLE,
-                format!("{} has not answered yet", self.world.config.engine),
-            ),
-            passing: true,
-            engine_away: true,
-            pauses: None,
-        })
+        let away = |problem| Failed { problem, passing: true, engine_away: true, pauses: None };
+        self.world.engine_info().map_err(away)
     }
 
     fn loaded(&self, digest: &str) -> Result<Loaded, Problem> {
@@ -116,7 +110,7 @@ impl Job {
         let target = &self.operation.target;
         let digest = release::parse_digest(&target.digest)?;
         if self.world.content.has_release(&digest) {
-            return Ok(());
+            return self.still_allowed(&digest).await;
         }
         let Some(courier) = self.world.courier.borrow().clone() else {
             let enrolled = self.world.store.get::<crate::host::Enrolment>("")?.is_some();
@@ -128,8 +122,7 @@ impl Job {
             return Err(Problem::new(code, format!("{} is not here: {why}", sentence(target))).into());
         };
         let _one_at_a_time = self.world.intake.lock().await;
-        let trust = self.world.trust.lock().await.clone();
-        let trust = trust.ok_or_else(|| Problem::new(&codes::NO_ROOT, "no root is pinned on this host"))?;
+        let trust = self.trust().await?;
         let site = self.world.site()?;
         let fresh = self.world.fresh.borrow().clone();
         let context = Context {
@@ -142,17 +135,68 @@ impl Job {
         let on_bytes = self.on_bytes(format!("fetching {}", sentence(target)));
         let room = room(&self.world);
         let taken =
-            intake::from_courier(&*courier, &digest, &self.world.content, &trust, &context, &room, &on_bytes)
+            intake::from_courier(&*courier, &digest, &bases(&self.world), &trust, &context, &room, &on_bytes)
                 .await;
         match taken {
             Ok(taken) => Ok(take_in(&self.world, &trust, taken, "tether").await?),
             Err(problem) => {
-                if !problem.code.retry {
+                // What a damaged disk holds was refused, too, though the release was not.
+                if !problem.code.retry || problem.code == codes::LEFTOVER {
                     audit_refusal(&self.world, "tether", Some(sentence(target)), &problem).await?;
                 }
                 Err(problem.into())
             }
         }
+    }
+
+    /// Asks again of a release that is here whether it may be installed. It was verified when it came, perhaps long ago: a
+    /// courier that names it now must not thereby take this host back, or to another stream. Its dates are not asked
+    /// about again, and what runs already may go on with other parameters.
+    async fn still_allowed(&self, digest: &Digest) -> Result<(), Failed> {
+        let target = &self.operation.target;
+        if self.active()?.is_some_and(|active| active.release.digest == target.digest) {
+            return Ok(());
+        }
+        let trust = self.trust().await?;
+        let site = self.world.site()?;
+        let fresh = self.world.fresh.borrow().clone().filter(|_| self.operation.origin == Origin::Tether);
+        let context = Context {
+            site: site.as_deref(),
+            product: Some(&target.product),
+            stream: Some(&target.stream),
+            fresh: fresh.as_ref(),
+            begun: Some(*digest),
+            ..Context::at(self.world.time.now())
+        };
+        let documents = self.world.content.documents(digest)?;
+        let roots = verify::roots(&trust, &documents.roots);
+        match roots.and_then(|roots| verify::release(&trust, &context, &roots, &documents)) {
+            Ok(_) => Ok(()),
+            Err(refusal) => {
+                let problem = Problem::from_error(&refusal.code(), &refusal);
+                let from = if self.operation.origin == Origin::Tether { "tether" } else { "file" };
+                audit_refusal(&self.world, from, Some(sentence(target)), &problem).await?;
+                Err(problem.into())
+            }
+        }
+    }
+
+    async fn trust(&self) -> Result<Trust, Problem> {
+        let trust = self.world.trust.lock().await.clone();
+        trust.ok_or_else(|| Problem::new(&codes::NO_ROOT, "no root is pinned on this host"))
+    }
+
+    fn active(&self) -> Result<Option<GenerationRecord>, Problem> {
+        let key = self.record.active.map(|number| generation_key(&self.record.name, number));
+        Ok(key.map(|key| self.world.store.get::<GenerationRecord>(&key)).transpose()?.flatten())
+    }
+
+    /// The target in the words of whoever signed it: a courier's are only a hint.
+    ///
+    /// # Errors
+    /// When the release is not here, or damaged.
+    pub fn target_as_signed(&self) -> Result<ReleaseRef, Problem> {
+        Ok(self.loaded(&self.operation.target.digest)?.reference())
     }
 
     /// Reads the release back and checks its chain of digests.
@@ -341,7 +385,7 @@ impl Job {
     ) -> Result<(), Failed> {
         let blobs: Arc<dyn load::Blobs> = Arc::new(self.world.content.clone());
         let progress = self.on_bytes("giving images to the engine".to_owned());
-        load::ensure(&*self.world.engine, info, &compiled.images, &blobs, &progress).await?;
+        load::ensure(&self.world.engine, info, &compiled.images, &blobs, &progress).await?;
         // The engine holds the layers now; a second copy would only fill the disk.
         for layer in loaded.layers() {
             self.world.content.remove_blob(&layer);
@@ -374,25 +418,16 @@ impl Job {
                 memory::save(&world.store, &self.record.name, &memory).await?;
             }
             let plan = plan::plan(desired, &observed, &memory, policy);
-            if plan.is_empty() && plan.is_whole() {
+            // The supervisor sees the containers off that others have taken over from, once the operation is over.
+            if plan.is_settled() && plan.is_whole() {
                 return Ok(());
             }
-            if plan.is_empty() {
+            if plan.is_settled() {
                 let why = plan.blocked.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 return Err(Problem::new(&codes::APPLY, why).into());
             }
             last = plan.steps.first().map(ToString::to_string);
-            let options =
-                apply::Options { parallel: world.config.limits.parallel_steps, ..apply::Options::default() };
-            let mut progress = |progress: apply::Progress<'_>| {
-                if let apply::Progress::Began(step) = progress {
-                    tracing::info!(deployment = self.record.name, service = step.service, "{step}");
-                    self.say(step.action.to_string());
-                }
-            };
-            let cancel = CancellationToken::new();
-            let outcome =
-                apply::apply(&world.engine, &world.events, &plan, options, &cancel, &mut progress).await;
+            let outcome = self.carry_out(&plan).await;
             let is_borne =
                 |failure: &&Failure| self.on_failure(desired, failure, policy) == OnFailure::Continue;
             let (borne, failures): (Vec<&Failure>, Vec<&Failure>) = outcome.failures().partition(is_borne);
@@ -407,6 +442,24 @@ impl Job {
         }
         let what = last.unwrap_or_default();
         Err(Problem::new(&codes::APPLY, format!("it keeps differing from what is wanted: {what}")).into())
+    }
+
+    /// Applies a plan, telling each step; the ends of containers that others have taken over from are not waited for.
+    pub(super) async fn carry_out(&self, plan: &Plan) -> Outcome {
+        let world = &self.world;
+        let options = apply::Options {
+            parallel: world.config.limits.parallel_steps,
+            leave_aftermath: true,
+            ..apply::Options::default()
+        };
+        let mut progress = |progress: apply::Progress<'_>| {
+            if let apply::Progress::Began(step) = progress {
+                tracing::info!(deployment = self.record.name, service = step.service, "{step}");
+                self.say(step.action.to_string());
+            }
+        };
+        let cancel = CancellationToken::new();
+        apply::apply(&world.engine, &world.events, plan, options, &cancel, &mut progress).await
     }
 
     async fn healthy(&self, compiled: &Compiled, policy: Policy) -> Result<(), Failed> {

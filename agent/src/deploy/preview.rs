@@ -37,6 +37,16 @@ pub struct Request {
 /// # Errors
 /// What would be in the way.
 pub async fn of_active(world: &Arc<World>, deployment: &str) -> Result<Diff, Problem> {
+    let (order, release) = order_of_active(world, deployment)?;
+    let redactor = redactor(world, deployment)?;
+    of_order(world, order, redactor, (Some(release.clone()), release), None).await
+}
+
+/// The active release of a deployment and how to compile it, writing nothing.
+///
+/// # Errors
+/// [`crate::codes::NO_DEPLOYMENT`] where none is active.
+pub(super) fn order_of_active(world: &World, deployment: &str) -> Result<(Order, ReleaseRef), Problem> {
     let record = world.store.get::<DeploymentRecord>(deployment)?.unwrap_or_default();
     let Some(active) = generation(world, &record, record.active)? else {
         return Err(Problem::new(
@@ -49,13 +59,12 @@ pub async fn of_active(world: &Arc<World>, deployment: &str) -> Result<Diff, Pro
         generation: active.number,
         parameters: active.parameters,
         loaded: release::load(&world.content, &release::parse_digest(&active.release.digest)?)?,
-        engine: engine(world)?,
+        engine: world.engine_info()?,
         features: active.features,
         dry_run: true,
         adoption: None,
     };
-    let redactor = redactor(world, deployment)?;
-    of_order(world, order, redactor, (Some(active.release.clone()), active.release), None).await
+    Ok((order, active.release))
 }
 
 /// What installing a release would do. Writes nothing.
@@ -77,7 +86,7 @@ pub async fn of_release(world: &Arc<World>, request: Request) -> Result<Diff, Pr
         generation: record.newest + 1,
         parameters,
         loaded: request.loaded,
-        engine: engine(world)?,
+        engine: world.engine_info()?,
         features,
         dry_run: true,
         adoption: request.adoption,
@@ -126,13 +135,6 @@ pub fn redactor(world: &World, deployment: &str) -> Result<Redactor, Problem> {
         }
     }
     Ok(Redactor::knowing(known))
-}
-
-fn engine(world: &World) -> Result<crate::engine::EngineInfo, Problem> {
-    world.engine_kind.borrow().clone().ok_or_else(|| {
-        let why = format!("{} has not answered yet", world.config.engine);
-        Problem::new(&crate::engine::codes::UNREACHABLE, why)
-    })
 }
 
 fn generation(

@@ -3,6 +3,7 @@
 //! Level-triggered: an event, a new target or a due pause wakes it; it observes, plans and applies until the plan is
 //! empty. Waiting is on events, never on a tick. While an operation holds the deployment's turn it only looks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::health::services;
 use crate::plan::{self, Desired, Plan, Policy, Scope};
 use crate::redact::Redactor;
 use crate::store::Writes;
+use crate::watchdog::Pulse;
 use crate::world::World;
 
 /// Pause before a plan that failed is tried again, at first and at most.
@@ -35,6 +37,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 const MOST_LINES: u8 = 20;
 const LONGEST_LINE: usize = 300;
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
+/// The longest that one pass may take. It may wait for images to load and for services to get healthy in turn.
+const LONGEST_PASS: Duration = Duration::from_secs(3600);
 
 /// What a supervisor is to keep.
 #[derive(Debug, Clone)]
@@ -64,6 +68,7 @@ impl Supervisor {
         let (seen_sender, seen) = watch::channel(nothing);
         let turn = Arc::new(Mutex::new(()));
         let watcher = Watcher::new(Arc::clone(&world.engine), &world.events, Scope::default());
+        let pulse = world.pulses.pulse(format!("supervisor of {deployment}"));
         let task = Task {
             world,
             deployment,
@@ -77,7 +82,7 @@ impl Supervisor {
             failures: 0,
             acted: false,
         };
-        Self { target, seen, turn, task: tokio::spawn(task.run()) }
+        Self { target, seen, turn, task: tokio::spawn(task.run(pulse)) }
     }
 
     /// What is to be kept from now on.
@@ -119,7 +124,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self) {
+    async fn run(mut self, mut pulse: Pulse) {
         let mut why = "start".to_owned();
         loop {
             let target = self.targets.borrow_and_update().clone();
@@ -131,7 +136,7 @@ impl Task {
                     });
                     None
                 }
-                Some(target) => self.pass(target).await,
+                Some(target) => pulse.work(LONGEST_PASS, self.pass(target)).await,
             };
             let pause = async {
                 match again {
@@ -147,6 +152,7 @@ impl Task {
                     Err(_) => return,
                 },
                 () = pause => "pause is over".to_owned(),
+                never = pulse.answer() => match never {},
             };
         }
     }
@@ -210,7 +216,7 @@ impl Task {
         }
         let outcome = self.put_right(target, &plan, &memory).await;
         self.watcher.invalidate();
-        if outcome.is_done() {
+        if outcome.is_done() || outcome.was_cancelled() {
             self.failures = 0;
             Some(Instant::now())
         } else if outcome.engine_went_away() {
@@ -289,8 +295,13 @@ impl Task {
     }
 
     async fn apply(&mut self, target: &Target, plan: &Plan, memory: &plan::Memory) -> Outcome {
-        let options =
-            apply::Options { parallel: self.world.config.limits.parallel_steps, ..apply::Options::default() };
+        // Seeing old containers off takes its time. It is done when nothing else is to be done, and ends when something is.
+        let only_aftermath = plan.is_settled();
+        let options = apply::Options {
+            parallel: self.world.config.limits.parallel_steps,
+            leave_aftermath: !only_aftermath,
+            ..apply::Options::default()
+        };
         let cancel = CancellationToken::new();
         let mut ignore = |_: apply::Progress<'_>| {};
         let world = Arc::clone(&self.world);
@@ -304,6 +315,10 @@ impl Task {
                     if let Ok(observed) = self.watcher.observe().await {
                         let observed = observed.clone();
                         self.show(target, &observed, memory);
+                        let now = plan::plan(&target.compiled.desired, &observed, memory, Policy::default());
+                        if only_aftermath && concerns_others(&now, plan) {
+                            cancel.cancel();
+                        }
                     }
                 }
                 _ = self.targets.changed(), if !cancel.is_cancelled() => {
@@ -414,6 +429,15 @@ async fn tell(world: &World, deployment: &str, kind: &str, message: String, audi
     if let Err(problem) = written.await {
         tracing::warn!(deployment, %problem, "an event could not be written");
     }
+}
+
+/// Whether a plan does something that cannot wait to a container that the other plan is not about.
+fn concerns_others(plan: &Plan, other: &Plan) -> bool {
+    let aftermath = plan.aftermath();
+    let about = |step: &plan::Step| step.action.about().and_then(|target| target.id.clone());
+    let known: BTreeSet<String> = other.steps.iter().filter_map(about).collect();
+    let is_new = |step: &plan::Step| about(step).is_none_or(|id| !known.contains(&id));
+    plan.steps.iter().any(|step| !aftermath.contains(&step.id) && !step.action.is_wait() && is_new(step))
 }
 
 /// Pause before try number `attempt`, which doubles from `first` up to `most` and is jittered by half.

@@ -26,6 +26,7 @@ use crate::problem::Problem;
 use crate::store::{
     DeploymentRecord, GenerationRecord, OperationRecord, Phase, RefusedRecord, generation_key,
 };
+use crate::watchdog::Pulse;
 use crate::world::World;
 
 /// Pause after the disk refused what must be written before anything else may happen.
@@ -38,6 +39,8 @@ pub struct Deployment {
     pub(super) record: DeploymentRecord,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) supervisor: Supervisor,
+    /// The operation that was under way when the agent started: whoever asked for it waits no longer.
+    pub(super) found: Option<String>,
     /// How far the operation has come.
     pub(super) course: Course,
     /// Who wants to see it happen.
@@ -48,6 +51,8 @@ pub struct Deployment {
     pub(super) kept: Vec<String>,
     /// Nothing is to be changed.
     pub(super) paused: Option<PauseRecord>,
+    /// Shows that this task is alive.
+    pub(super) pulse: Pulse,
 }
 
 /// Whether the task goes on.
@@ -71,16 +76,20 @@ impl Deployment {
     pub fn new(world: Arc<World>, record: DeploymentRecord, commands: mpsc::Receiver<Command>) -> Self {
         let paused = pause::load(&world.store, &record.name);
         let supervisor = Supervisor::spawn(Arc::clone(&world), record.name.clone());
+        let pulse = world.pulses.pulse(format!("deployment {}", record.name));
+        let found = record.operation.as_ref().map(|operation| operation.id.clone());
         Self {
             world,
             record,
             commands,
             supervisor,
+            found,
             course: Course::default(),
             watchers: Vec::new(),
             queued: None,
             kept: Vec::new(),
             paused,
+            pulse,
         }
     }
 
@@ -129,6 +138,7 @@ impl Deployment {
                     }
                     None => Flow::Over,
                 },
+                never = self.pulse.answer() => match never {},
                 changed = engine.changed() => return if changed.is_ok() { Flow::GoOn } else { Flow::Over },
                 changed = seen.changed() => {
                     if changed.is_err() {
@@ -190,6 +200,7 @@ impl Deployment {
                 result = &mut work => {
                     return Stopped::Ended(result.map(|kept| self.kept = kept));
                 }
+                never = self.pulse.answer() => match never {},
                 Some(course) = courses.recv() => {
                     self.course = course;
                     self.publish();

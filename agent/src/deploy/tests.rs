@@ -1,8 +1,11 @@
 //! The life of a deployment against the engine in memory: what a vendor and a customer would see.
 
 mod adopted;
+mod crashed;
 mod drift;
+mod importing;
 mod licence;
+mod offered;
 mod paused;
 mod updates;
 mod witness;
@@ -80,12 +83,14 @@ struct Rig {
     vendor: Vendor,
     engine: Fake,
     hooks: Arc<Recorder>,
+    /// What must stay free on the disks, where it is not the usual.
+    reserve: Option<u64>,
 }
 
 struct Running {
     host: Host,
     world: Arc<World>,
-    _kind: watch::Sender<Option<crate::engine::EngineInfo>>,
+    kind: watch::Sender<Option<crate::engine::EngineInfo>>,
 }
 
 impl Rig {
@@ -95,14 +100,16 @@ impl Rig {
             vendor: Vendor::new("deploy"),
             engine: Fake::new(),
             hooks: Arc::new(Recorder::default()),
+            reserve: None,
         }
     }
 
     async fn start(&self) -> Running {
-        let config = Config { state_dir: self.folder.path().to_owned(), ..Config::default() };
+        let mut config = Config { state_dir: self.folder.path().to_owned(), ..Config::default() };
+        config.limits.reserve_bytes = self.reserve.unwrap_or(config.limits.reserve_bytes);
         let store = self.reopened(&config.state_dir.join("store")).await;
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
-        let (kind, engine_kind) = watch::channel(Some(self.engine.info().await.unwrap()));
+        let (kind, engine_kind) = watch::channel(self.engine.info().await.ok());
         let clock: Arc<dyn Clock> = Arc::new(FixedClock);
         let world = Arc::new(World {
             rules: Rules::default(),
@@ -114,6 +121,7 @@ impl Rig {
             time: crate::timekeeper::Timekeeper::open(&store, Arc::clone(&clock)).unwrap(),
             clock: Arc::clone(&clock),
             board: Board::new(v1::HostStatus::default()),
+            pulses: crate::watchdog::Registry::default(),
             journal: Arc::new(Journal::open(&store).unwrap()),
             courier: watch::Sender::new(None),
             trust: tokio::sync::Mutex::new(store.get::<TrustRecord>("").unwrap().map(|r| r.0)),
@@ -126,7 +134,7 @@ impl Rig {
         });
         let outbox = Arc::new(Outbox::open(store, clock, 100).unwrap());
         let host = Host::new(Arc::clone(&world), outbox).unwrap();
-        Running { host, world, _kind: kind }
+        Running { host, world, kind }
     }
 
     /// The store of a host that was just aborted is free once its tasks have been dropped.
@@ -483,49 +491,6 @@ async fn a_removal_keeps_volumes_and_says_so_unless_told_otherwise() {
         assert_eq!(kept.iter().any(|what| what.contains("hello_data")), !volumes, "{kept:?}");
         assert!(host.world.store.get::<DeploymentRecord>("hello").unwrap().is_none());
     }
-}
-
-#[tokio::test]
-async fn whatever_phase_it_crashes_in_a_restart_brings_it_to_the_target() {
-    let phases = [
-        Phase::Offered,
-        Phase::Fetching,
-        Phase::Verified,
-        Phase::Preflight,
-        Phase::AwaitingApproval,
-        Phase::AwaitingWindow,
-        Phase::Snapshotting,
-        Phase::Applying,
-        Phase::Gating,
-    ];
-    futures_util::future::join_all(phases.map(crash_in)).await;
-}
-
-async fn crash_in(phase: Phase) {
-    let rig = Rig::new();
-    let host = rig.start().await;
-    last(host.import(&rig, rig.bundle(1, |_| {}).bytes(), &[]).await).await.unwrap();
-    *rig.hooks.crash_in.lock().unwrap() = Some(phase);
-    let progress = host.import(&rig, rig.bundle(2, |_| {}).bytes(), &[]).await;
-    rig.hooks.crashed.notified().await;
-    assert_eq!(host.record().operation.map(|o| o.phase), Some(phase), "written before its effect");
-    drop(progress);
-    *rig.hooks.crash_in.lock().unwrap() = None;
-    // The task never sees its hook return, as after `kill -9`.
-    host.host.abort();
-    drop(host);
-    let host = rig.start().await;
-    let mut status = host.host.status();
-    status
-        .wait_for(|s| {
-            s.deployments
-                .first()
-                .is_some_and(|d| d.operation.is_none() && d.active.as_ref().is_some_and(|r| r.seq == 2))
-        })
-        .await
-        .unwrap();
-    assert_eq!(version_running(&rig).as_deref(), Some("2"), "after a crash in {phase:?}");
-    host.stop().await;
 }
 
 #[tokio::test]

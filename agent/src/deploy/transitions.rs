@@ -44,7 +44,7 @@ impl Deployment {
         let engine_away = result.as_ref().is_err_and(|failed| failed.engine_away);
         let situation = Situation {
             can_go_back: self.can_go_back().await?,
-            origin: operation.origin,
+            is_waited_for: operation.origin == Origin::Local && self.found.as_ref() != Some(&operation.id),
             // While the engine is away nothing has been tried.
             attempt: if engine_away { 0 } else { operation.attempt },
         };
@@ -93,6 +93,10 @@ impl Deployment {
     ) -> Result<(), Problem> {
         let mut record = self.record.clone();
         let mut writes = Writes::new();
+        if phase == Phase::Verified {
+            // Before anything is remembered under a number or a stream that nobody has signed.
+            operation.target = self.job(&operation, mpsc::channel(1).0).target_as_signed()?;
+        }
         if phase == Phase::Preflight {
             let job = self.job(&operation, mpsc::channel(1).0);
             if let Some(absorbed) = job.absorb_given().map_err(|failed| failed.problem)? {
@@ -213,6 +217,7 @@ impl Deployment {
             () = tokio::time::sleep(pause) => Flow::GoOn,
             () = engine_back => Flow::GoOn,
             () = line_back => Flow::GoOn,
+            never = self.pulse.answer() => match never {},
             command = self.commands.recv() => match command {
                 None => Flow::Over,
                 Some(command) => {
@@ -355,7 +360,11 @@ impl Deployment {
         let folder = self.world.deployment_folder(&name);
         let mut kept = std::mem::take(&mut self.kept);
         if with_volumes {
-            let _ = std::fs::remove_dir_all(&folder);
+            // What a container's root has written there is not the agent's to remove, and it has not gone unsaid.
+            kept.extend(files::remove_all(&folder).into_iter().map(|left| {
+                let path = left.display();
+                format!("{path}, which only root can remove: a container wrote it. `sudo rm -r {path}`")
+            }));
         } else {
             // Data, and the secrets without which the data in the kept volumes is of no use, stay.
             files::keep_only(&folder, &BTreeSet::new());

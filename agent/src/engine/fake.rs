@@ -3,6 +3,7 @@
 //!
 //! Time is tokio's: with a paused clock, latencies and health checks take no time at all.
 
+mod loading;
 mod verbs;
 mod world;
 
@@ -84,6 +85,21 @@ impl Fake {
     /// Puts an image with layers and tags into the engine.
     pub fn put_image(&self, image: Image) {
         self.lock().images.insert(image.id.clone(), image);
+    }
+
+    /// All images, by ID.
+    pub fn images(&self) -> Vec<Image> {
+        self.lock().images.values().cloned().collect()
+    }
+
+    /// Names in each archive that was sent whole, in the order in which they were completed.
+    pub fn loads(&self) -> Vec<std::collections::BTreeSet<String>> {
+        self.lock().loads.clone()
+    }
+
+    /// The containerd store loses its layers, and lists its images all the same.
+    pub fn lose_layers(&self) {
+        self.lock().layers.clear();
     }
 
     /// Chooses the image store that `info` reports.

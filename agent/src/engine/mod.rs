@@ -9,6 +9,7 @@
 //! deployments; [`observe::Watcher`] keeps an observed state fresh with it, so that a pass with nothing to do
 //! asks the engine nothing.
 
+pub mod attach;
 pub mod codes;
 pub mod docker;
 pub mod error;
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+pub use attach::{Attached, Output};
 pub use error::{Error, Kind, Result};
 pub use events::{EventHub, Signal};
 pub use exec::{Exec, Finished};
@@ -79,8 +81,15 @@ pub trait Engine: Send + Sync + 'static {
     /// Runs a command in a running container and waits for its end. Dropping the future stops waiting; the command goes on
     /// until its container ends, because Docker cannot end it.
     async fn exec(&self, id: &str, command: &Exec) -> Result<Finished>;
+    /// What a container's process says from now on, and what it is told. Attach before it starts, and nothing is missed.
+    /// Dropping it leaves the container alone.
+    async fn attach(&self, id: &str) -> Result<Attached>;
+    /// Sets the size of a container's terminal.
+    async fn resize(&self, id: &str, rows: u16, columns: u16) -> Result<()>;
     /// Unpacks a tar archive into a folder of the container, running or not.
     async fn put_archive(&self, id: &str, folder: &str, tar: Bytes) -> Result<()>;
+    /// A file or folder of a container, as a tar.
+    async fn get_archive(&self, id: &str, path: &str) -> Result<TarStream>;
 
     /// Makes a network and gives its ID.
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String>;
@@ -109,6 +118,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn tag_image(&self, reference: &str, repository: &str, tag: &str) -> Result<()>;
     /// Removes a name, or with its last name the image. Success if it is gone already.
     async fn remove_image(&self, reference: &str) -> Result<()>;
+    /// An image as a tar archive, as `docker save` writes it. Errors on the way end the stream.
+    async fn save(&self, reference: &str) -> Result<TarStream>;
     /// Loads images from a tar archive.
     async fn load(&self, tar: TarStream) -> Result<Loaded>;
 

@@ -31,6 +31,11 @@ pub const LABEL_FILES: &str = "sh.kedge.files";
 pub const LABEL_HOOKS: &str = "sh.kedge.hooks";
 /// Label of a container that only runs a hook: which one.
 pub const LABEL_HOOK: &str = "sh.kedge.hook";
+/// Label of a container that belongs to a support session: which one. It belongs to no deployment.
+pub const LABEL_SUPPORT: &str = "sh.kedge.support";
+/// Label of a support session's container: the key of the agent that made it, so that agents that share an engine leave each
+/// other's alone.
+pub const LABEL_SUPPORT_HOST: &str = "sh.kedge.support.host";
 /// Label: generation that made the object; informational.
 pub const LABEL_GENERATION: &str = "sh.kedge.generation";
 /// Label: the network's range of addresses was named when it was made, so the engine lets a container have a particular
@@ -112,6 +117,9 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// Standard input kept open.
     pub stdin_open: bool,
+    /// It ends when whoever is attached ends theirs.
+    #[serde(skip)]
+    pub stdin_once: bool,
     /// Signal that asks it to end.
     pub stop_signal: Option<String>,
     /// Time between that signal and SIGKILL.

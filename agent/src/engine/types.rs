@@ -100,6 +100,11 @@ impl Container {
         self.labels.get(LABEL_SERVICE).map(String::as_str)
     }
 
+    /// Whether one of our deployments made it.
+    pub fn is_ours(&self) -> bool {
+        self.labels.contains_key(LABEL_DEPLOYMENT)
+    }
+
     /// Number within the service, by docker compose's label.
     pub fn number(&self) -> Option<u32> {
         self.labels.get(LABEL_NUMBER)?.parse().ok()

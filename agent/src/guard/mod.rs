@@ -4,6 +4,8 @@
 //! release may not ask for what would make it master of the host: all privileges, the host's namespaces, the engine's socket,
 //! the host's own folders, added capabilities, devices. What is not said is not allowed.
 
+pub mod support;
+
 use std::collections::BTreeSet;
 
 use kedge_compose::model::{Hook, MountKind, Project, Service, Volume};
@@ -17,6 +19,8 @@ pub struct Rules {
     pub allow: Allow,
     /// What may leave the host in reports.
     pub reports: Reports,
+    /// Whether and how the vendor may come in.
+    pub support: support::Support,
 }
 
 /// `[reports]`

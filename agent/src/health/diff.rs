@@ -32,6 +32,10 @@ pub fn between(before: &HostStatus, now: &HostStatus) -> Option<HostStatus> {
         told.clock = now.clock;
         any = true;
     }
+    if before.audit != now.audit {
+        told.audit.clone_from(&now.audit);
+        any = true;
+    }
     if before.cpus != now.cpus || before.memory_bytes != now.memory_bytes {
         (told.cpus, told.memory_bytes) = (now.cpus, now.memory_bytes);
         any = true;

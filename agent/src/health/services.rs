@@ -24,16 +24,13 @@ pub fn services(
             .iter()
             .map(|name| observed.containers.iter().find(|c| &c.name == name))
             .collect();
-        let done = |name: &String| {
-            let digest = desired.containers.get(name).map(|c| &c.digest);
-            let known = memory.done.get(desired.containers.get(name)?.service.as_str())?;
-            digest.map(|d| known.contains(d))
-        };
-        let finished =
-            wanted.is_job
-                && wanted.containers.iter().zip(&containers).all(|(name, container)| {
-                    done(name).unwrap_or_default() || container.is_some_and(ended_well)
-                });
+        let done = |name: &String| desired.containers.get(name).is_some_and(|one| memory.is_done(one));
+        let finished = wanted.is_job
+            && wanted
+                .containers
+                .iter()
+                .zip(&containers)
+                .all(|(name, container)| done(name) || container.is_some_and(ended_well));
         let there: Vec<&Container> = containers.iter().copied().flatten().collect();
         let health = if finished { Health::Healthy } else { worst(&containers) };
         ServiceStatus {

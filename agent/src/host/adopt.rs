@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use kedge_bundle::layout::Content as Listing;
 use kedge_bundle::parameters::ParameterKind;
+use kedge_bundle::verify::Verified;
 use kedge_proto::v1;
 
 use super::{Adopt, Host};
@@ -10,7 +12,6 @@ use crate::audit;
 use crate::codes;
 use crate::deploy::adoption::{self, AdoptionRecord};
 use crate::deploy::{self, secrets::Secrets};
-use crate::images::intake::Taken;
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, ReleaseRef, Writes};
 
@@ -20,18 +21,18 @@ impl Host {
         &self,
         name: &str,
         adopt: &Adopt,
-        taken: &Taken,
+        (verified, listing): (&Verified, &Listing),
         given: &BTreeMap<String, String>,
         dry_run: bool,
     ) -> Result<AdoptionRecord, Problem> {
         let world = &self.inner.world;
         let found = adoption::find(world, name, &adopt.project).await?;
         let record = AdoptionRecord { by: adopt.by.clone(), ..found };
-        self.no_secret_is_made_anew(name, taken, given)?;
+        self.no_secret_is_made_anew(name, listing, given)?;
         if dry_run {
             return Ok(record);
         }
-        let diff = self.plan_of(name, taken, given.clone(), Some(record.clone())).await?;
+        let diff = self.plan_of(name, verified, listing, given.clone(), Some(record.clone())).await?;
         if !adopt.leave_binds && !diff.left_behind.is_empty() {
             return Err(Problem::new(&codes::LEFT_BEHIND, diff.left_behind.join("; ")));
         }
@@ -46,12 +47,12 @@ impl Host {
     fn no_secret_is_made_anew(
         &self,
         name: &str,
-        taken: &Taken,
+        listing: &Listing,
         given: &BTreeMap<String, String>,
     ) -> Result<(), Problem> {
         let folder = self.inner.world.deployment_folder(name).join("secrets");
         let kept = if folder.is_dir() { Some(Secrets::open(folder)?) } else { None };
-        for (parameter, about) in &taken.admitted.content.product.parameters {
+        for (parameter, about) in &listing.product.parameters {
             if about.kind != ParameterKind::Secret
                 || about.generate.is_none()
                 || given.contains_key(parameter)

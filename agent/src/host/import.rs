@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kedge_bundle::codes::Coded;
-use kedge_bundle::verify::{Context, Refusal};
+use kedge_bundle::layout::Content as Listing;
+use kedge_bundle::verify::{Context, Refusal, Trust, Verified};
 use tokio::sync::mpsc;
 
 use super::offers::reference;
@@ -13,8 +14,8 @@ use super::{ByteStream, DEFAULT_STREAM, DeployOptions, Host, ImportOptions, Prog
 use crate::codes;
 use crate::deploy::adoption::AdoptionRecord;
 use crate::deploy::{self, Command, Install, preview};
-use crate::images::intake::{self, OnBytes, StreamReader};
-use crate::images::{Loaded, release};
+use crate::images::intake::{self, Layers, OnBytes, Refused, Taken};
+use crate::images::{Loaded, StreamReader, load, release};
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, Origin, Writes};
 use kedge_proto::local::v1::Diff;
@@ -22,6 +23,17 @@ use kedge_proto::v1;
 
 /// How long `deploy` waits for the hub to offer what was asked for.
 const OFFER: Duration = Duration::from_secs(15);
+
+/// What was found out while it was decided whether a release is taken.
+#[derive(Default)]
+struct Decision {
+    /// The release, once its signatures are not what is in question any more.
+    release: Option<String>,
+    /// What is taken over with it.
+    adoption: Option<AdoptionRecord>,
+    /// The bundle is in order, and only what was asked for cannot be done.
+    is_untold: bool,
+}
 
 impl Host {
     pub(super) async fn run_import(
@@ -51,58 +63,15 @@ impl Host {
         check_parameter_names(options.parameters.keys())?;
         let world = &self.inner.world;
         let intake_turn = world.intake.lock().await;
-        let trust = self.pinned(world.trust.lock().await.as_ref(), options.root_sha256.as_deref())?;
-        let site = world.site()?;
-        let now = world.time.now();
-        let (content, room) = (world.content.clone(), deploy::room(world));
-        let on_bytes = report_bytes(progress.clone(), "verifying the bundle");
-        let verifying = trust.clone();
-        let taken = tokio::task::spawn_blocking(move || {
-            let context = Context { site: site.as_deref(), ..Context::at(now) };
-            let source = StreamReader::new(bytes);
-            intake::from_file(source, &content, &verifying, &context, &room, &on_bytes)
-        });
-        let failed = |e| Problem::from_error(&codes::INTERNAL, &e).at("reading the bundle");
-        let taken = match taken.await.map_err(failed)? {
-            Ok(taken) => taken,
-            Err(problem) => {
-                deploy::audit_refusal(world, "file", None, &problem).await?;
-                return Err(problem);
-            }
-        };
+        let (taken, trust, adoption) = self.read(&options, bytes, progress).await?;
         let verified = &taken.admitted.verified;
         let target = release::reference(&verified.release, &verified.digest);
         let name = options.deployment.clone().unwrap_or_else(|| target.product.clone());
-        deploy::check_name(&name)?;
-        let fits =
-            self.same_product(&name, &target.product).and_then(|()| self.same_stream(&name, &target.stream));
-        if let Err(problem) = fits {
-            for digest in &taken.added {
-                world.content.remove_blob(digest);
-            }
-            deploy::audit_refusal(world, "file", Some(deploy::sentence(&target)), &problem).await?;
-            return Err(problem);
-        }
-        let adoption = match &options.adopt {
-            None => None,
-            Some(adopt) => {
-                let (given, dry_run) = (&options.parameters, options.dry_run);
-                match self.adoptable(&name, adopt, &taken, given, dry_run).await {
-                    Ok(adoption) => Some(adoption),
-                    Err(problem) => {
-                        for digest in &taken.added {
-                            world.content.remove_blob(digest);
-                        }
-                        return Err(problem);
-                    }
-                }
-            }
-        };
         if options.dry_run {
-            let plan = self.plan_of(&name, &taken, options.parameters, adoption).await;
-            for digest in &taken.added {
-                world.content.remove_blob(digest);
-            }
+            let Taken { admitted, added, .. } = taken;
+            let (verified, listing) = (&admitted.verified, &admitted.content);
+            let plan = self.plan_of(&name, verified, listing, options.parameters, adoption).await;
+            added.forget(&world.content, &*world.engine).await;
             let message = format!("{} is valid; nothing was changed", deploy::sentence(&target));
             let done = Progress::Would { message, diff: Box::new(plan?) };
             let _ = progress.send(done).await;
@@ -130,19 +99,101 @@ impl Host {
         self.install(&name, install).await
     }
 
+    /// Reads the bundle to its end: verified, wanted, and its layers where they belong. What is refused leaves nothing behind
+    /// but a line in the audit log.
+    async fn read(
+        &self,
+        options: &ImportOptions,
+        bytes: ByteStream,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<(Taken, Trust, Option<AdoptionRecord>), Problem> {
+        let world = &self.inner.world;
+        let trust = self.pinned(world.trust.lock().await.as_ref(), options.root_sha256.as_deref())?;
+        let site = world.site()?;
+        let now = world.time.now();
+        let room = deploy::room(world);
+        let on_bytes = report_bytes(progress.clone(), "verifying the bundle");
+        let (host, options, verifying) = (self.clone(), options.clone(), trust.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let read = tokio::task::spawn_blocking(move || {
+            let context = Context { site: site.as_deref(), ..Context::at(now) };
+            let source = StreamReader::new(bytes, &runtime);
+            let mut decision = Decision::default();
+            let mut decide = |verified: &Verified, listing: &Listing| {
+                runtime.block_on(host.decide(&options, verified, listing, &mut decision))
+            };
+            let bases = deploy::bases(&host.inner.world);
+            let taken =
+                intake::from_file(source, &bases, &verifying, &context, &room, &mut decide, &on_bytes);
+            (taken, decision)
+        });
+        let failed = |e| Problem::from_error(&codes::INTERNAL, &e).at("reading the bundle");
+        let (taken, decision) = read.await.map_err(failed)?;
+        match taken {
+            Ok(taken) => Ok((taken, trust, decision.adoption)),
+            Err(refused) => {
+                let Refused { problem, added } = *refused;
+                added.forget(&world.content, &*world.engine).await;
+                if !decision.is_untold {
+                    deploy::audit_refusal(world, "file", decision.release, &problem).await?;
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    /// Whether a release that is verified but for its layers is taken, and where those go. From here on the engine is
+    /// changed, so every reason to refuse it that is not in the layers has its place in here.
+    async fn decide(
+        &self,
+        options: &ImportOptions,
+        verified: &Verified,
+        listing: &Listing,
+        decision: &mut Decision,
+    ) -> Result<Layers, Problem> {
+        let world = &self.inner.world;
+        let target = release::reference(&verified.release, &verified.digest);
+        let name = options.deployment.clone().unwrap_or_else(|| target.product.clone());
+        deploy::check_name(&name)?;
+        decision.release = Some(deploy::sentence(&target));
+        self.same_product(&name, &target.product)?;
+        self.same_stream(&name, &target.stream)?;
+        decision.release = None;
+        if let Some(adopt) = &options.adopt {
+            decision.is_untold = true;
+            let (given, dry_run) = (&options.parameters, options.dry_run);
+            let adoption = self.adoptable(&name, adopt, (verified, listing), given, dry_run).await?;
+            decision.adoption = Some(adoption);
+            decision.is_untold = false;
+        }
+        if options.dry_run {
+            return Ok(Layers::Verify);
+        }
+        let known = world.engine_kind.borrow().clone();
+        // Layers of a thin bundle are made when all of it has come.
+        let is_streamed = !options.stage_only && verified.delta.is_none();
+        let Some(info) = known.filter(|_| is_streamed) else { return Ok(Layers::Store) };
+        let blobs: Arc<dyn load::Blobs> = Arc::new(world.content.clone());
+        match load::stream(&world.engine, &info, &listing.images, &blobs).await {
+            Ok(streamed) => Ok(Layers::Engine(streamed)),
+            Err(error) if error.is_engine_away() => Ok(Layers::Store),
+            Err(error) => Err(Problem::from_error(error.code(), &error)),
+        }
+    }
+
     /// What installing it would do. Nothing is written but blobs, which the caller removes.
     pub(super) async fn plan_of(
         &self,
         name: &str,
-        taken: &intake::Taken,
+        verified: &Verified,
+        listing: &Listing,
         given: BTreeMap<String, String>,
         adoption: Option<AdoptionRecord>,
     ) -> Result<Diff, Problem> {
-        let verified = &taken.admitted.verified;
         let loaded = Loaded {
             digest: verified.digest,
             release: verified.release.clone(),
-            listing: taken.admitted.content.clone(),
+            listing: listing.clone(),
             small_blobs: std::collections::BTreeSet::new(),
         };
         let request = preview::Request { deployment: name.to_owned(), loaded, given, adoption };

@@ -62,7 +62,7 @@ fn wanted(services: &[String], service: &str) -> bool {
     services.is_empty() || services.iter().any(|wanted| wanted == service)
 }
 
-fn parse_time(text: &str) -> Result<i64, Problem> {
+pub(crate) fn parse_time(text: &str) -> Result<i64, Problem> {
     let time: jiff::Timestamp = text.parse().map_err(|_| {
         Problem::new(&codes::UNREADABLE, format!("{text:.40?} is no time such as 2026-01-31T12:00:00Z"))
     })?;

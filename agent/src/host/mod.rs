@@ -6,11 +6,14 @@
 
 mod adopt;
 mod diff;
+mod export;
 pub mod garbage;
 mod import;
+mod inventory;
 mod licences;
 mod logs;
 mod offers;
+mod support;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -30,7 +33,10 @@ use crate::deploy::{self, Command};
 use crate::health::Outbox;
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, GenerationRecord, generation_key};
+use crate::support::Support;
 use crate::world::World;
+
+pub(crate) use logs::parse_time;
 
 /// Steps that may wait for a caller who reads slowly.
 const PROGRESS: usize = 64;
@@ -209,6 +215,7 @@ pub struct Host {
 
 struct Inner {
     world: Arc<World>,
+    support: Support,
     outbox: Arc<Outbox>,
     enrolment: watch::Sender<Option<Arc<Enrolment>>>,
     deployments: Mutex<BTreeMap<String, (deploy::Handle, AbortHandle)>>,
@@ -225,6 +232,7 @@ impl Host {
     pub fn new(world: Arc<World>, outbox: Arc<Outbox>) -> Result<Self, Problem> {
         let enrolment = world.store.get::<Enrolment>("")?.map(Arc::new);
         let inner = Inner {
+            support: Support::open(Arc::clone(&world))?,
             outbox,
             enrolment: watch::Sender::new(enrolment),
             deployments: Mutex::default(),

@@ -125,13 +125,17 @@ impl Host {
         self.inner.offers_changed.send_modify(|count| *count += 1);
     }
 
-    /// Verifies the hub's statement and remembers it. A hub without one can withhold releases unnoticed until they expire.
+    /// Verifies the hub's statement and remembers it. A hub without one can withhold releases unnoticed until they expire; one
+    /// that has had them must go on, or leaving them out would be the way around them.
     async fn believe(&self, fresh: &Bytes) -> Result<(), Problem> {
         let world = &self.inner.world;
-        if fresh.is_empty() {
-            return Ok(());
-        }
         let trust = world.trust.lock().await.clone();
+        if fresh.is_empty() {
+            let heard = trust.as_ref().is_some_and(|trust| trust.fresh.is_some());
+            let missing =
+                || Problem::new(&codes::FRESH_MISSING, "the hub made statements before, and now none");
+            return if heard { Err(missing()) } else { Ok(()) };
+        }
         let trust = trust.ok_or_else(|| Problem::new(&codes::NO_ROOT, "no root is pinned on this host"))?;
         let root = trust.root.as_ref().map(verify::AcceptedRoot::document).transpose();
         let newest = root

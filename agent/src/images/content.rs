@@ -1,13 +1,14 @@
 //! Verified content on disk: blobs by digest, and the documents of releases.
 //!
 //! ```text
-//! content/blobs/<hex>            a blob, complete and verified
+//! content/blobs/<hex>            a blob, complete and verified when it was stored
 //! content/partial/<hex>          a blob in the making; kept across restarts for the tether to go on with
 //! content/releases/<hex>/…       the documents of a release all of whose blobs were verified
 //! ```
 //!
-//! A blob is written under `partial`, flushed, renamed, and the folder flushed: a name under `blobs` always stands for
-//! verified content. Layers are let go once the engine holds them; everything else is small and stays as long as
+//! A blob is written under `partial`, flushed, renamed, and the folder flushed: a name under `blobs` stands for
+//! content that was verified. Disks change bits all the same: its size is compared before it is counted on, its digest
+//! when it is read. Layers are let go once the engine holds them; everything else is small and stays as long as
 //! its release is referred to.
 
 use std::collections::BTreeSet;
@@ -71,9 +72,37 @@ impl Content {
         self.blobs().join(digest.hex())
     }
 
-    /// Whether the blob is here, verified.
-    pub fn has(&self, digest: &Digest) -> bool {
-        self.blob_path(digest).is_file()
+    /// Whether the blob is here, with the size it must have. One of another size was damaged since it was verified, and is
+    /// removed. Whoever reads it compares its digest: a name alone is not believed.
+    pub fn holds(&self, digest: &Digest, size: u64) -> bool {
+        let path = self.blob_path(digest);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_file() && meta.len() == size => true,
+            Ok(_) => {
+                tracing::warn!(path = %path.display(), "a blob was damaged on disk; it is let go of");
+                let _ = fs::remove_file(&path);
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The same for a blob small enough to be read at once, whose digest is compared as well.
+    pub fn holds_whole(&self, digest: &Digest, size: u64) -> bool {
+        if !self.holds(digest, size) {
+            return false;
+        }
+        let whole = self.read_blob(digest, size).is_ok();
+        if !whole {
+            tracing::warn!(%digest, "a blob was damaged on disk; it is let go of");
+            self.remove_blob(digest);
+        }
+        whole
+    }
+
+    /// Whether a blob of this size is here. Whoever reads it compares its digest.
+    pub fn holds_size(&self, digest: &Digest, size: u64) -> bool {
+        fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == size)
     }
 
     /// Opens a blob for reading.
@@ -186,6 +215,8 @@ impl Content {
             manifest: read("manifest.json")?,
             release: read("release.json")?,
             roots: Vec::new(),
+            // How it came is forgotten.
+            delta: None,
         };
         for number in 1.. {
             let name = format!("root-{number}.json");
@@ -197,28 +228,55 @@ impl Content {
         Ok(documents)
     }
 
+    /// Every release that is here, in the order of their digests.
+    pub fn releases(&self) -> Vec<Digest> {
+        let entries = fs::read_dir(self.releases_folder()).into_iter().flatten().flatten();
+        let digests = entries.filter_map(|entry| Digest::from_hex(entry.file_name().to_str()?).ok());
+        digests.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Whether the release's documents are here.
     pub fn has_release(&self, release: &Digest) -> bool {
         self.releases_folder().join(release.hex()).is_dir()
     }
 
-    /// Removes every release but those of `releases`, and every blob but those of `blobs`. Best effort: what cannot be
-    /// removed now is removed the next time.
-    pub fn keep_only(&self, releases: &BTreeSet<Digest>, blobs: &BTreeSet<Digest>) {
+    /// Everything here that is not among those releases and blobs.
+    pub fn beside(&self, releases: &BTreeSet<Digest>, blobs: &BTreeSet<Digest>) -> Unneeded {
         let names = |set: &BTreeSet<Digest>| set.iter().map(Digest::hex).collect::<BTreeSet<_>>();
-        for (folder, keep) in [(self.releases_folder(), names(releases)), (self.blobs(), names(blobs))] {
-            let Ok(entries) = fs::read_dir(&folder) else { continue };
-            for entry in entries.flatten() {
-                if keep.contains(&*entry.file_name().to_string_lossy()) {
-                    continue;
-                }
-                let removed = match entry.file_type() {
-                    Ok(kind) if kind.is_dir() => fs::remove_dir_all(entry.path()),
-                    _ => fs::remove_file(entry.path()),
-                };
-                if let Err(error) = removed {
-                    tracing::warn!(path = %entry.path().display(), %error, "could not remove what is no longer needed");
-                }
+        let beside = |folder: PathBuf, keep: BTreeSet<String>| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let path = |entry: fs::DirEntry| {
+                (!keep.contains(&*entry.file_name().to_string_lossy())).then(|| entry.path())
+            };
+            entries.filter_map(path).collect::<Vec<_>>()
+        };
+        let mut files = beside(self.blobs(), names(blobs));
+        // What an interrupted fetch of a needed blob has left is gone on with.
+        files.extend(beside(self.partials(), names(blobs)));
+        let bytes = files.iter().filter_map(|path| Some(fs::symlink_metadata(path).ok()?.len())).sum();
+        Unneeded { releases: beside(self.releases_folder(), names(releases)), files, bytes }
+    }
+}
+
+/// What can be let go of.
+#[derive(Debug, Default)]
+pub struct Unneeded {
+    /// Folders of documents.
+    pub releases: Vec<PathBuf>,
+    /// Blobs, and such in the making.
+    pub files: Vec<PathBuf>,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
+impl Unneeded {
+    /// Removes it. Best effort: what cannot be removed now is removed the next time.
+    pub fn remove(&self) {
+        for path in self.releases.iter().chain(&self.files) {
+            let is_folder = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+            let removed = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            if let Err(error) = removed {
+                tracing::warn!(path = %path.display(), %error, "could not remove what is no longer needed");
             }
         }
     }
@@ -238,11 +296,30 @@ impl BlobWriter {
     /// # Errors
     /// When it cannot be flushed or renamed.
     pub fn finish(self) -> Result<(), Problem> {
+        let done = self.done.clone();
+        self.finish_as(&done)
+    }
+
+    /// The same under another name, where only the whole showed which blob it is.
+    ///
+    /// # Errors
+    /// When it cannot be flushed or renamed.
+    pub fn finish_as(self, done: &Path) -> Result<(), Problem> {
         self.file
             .sync_all()
-            .and_then(|()| fs::rename(&self.partial, &self.done))
-            .map_err(|e| state_folder(&self.done, &e))?;
-        self.done.parent().map_or(Ok(()), sync_folder)
+            .and_then(|()| fs::rename(&self.partial, done))
+            .map_err(|e| state_folder(done, &e))?;
+        done.parent().map_or(Ok(()), sync_folder)
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -256,12 +333,12 @@ mod tests {
         let content = Content::open(folder.path().to_owned()).unwrap();
         let digest = Digest::of(b"hello");
         content.writer(&digest, false).unwrap().write(b"hel").unwrap();
-        assert!(!content.has(&digest));
+        assert!(!content.holds(&digest, 5));
         assert_eq!(content.partial(&digest).unwrap().1, 3);
         let mut writer = content.writer(&digest, true).unwrap();
         writer.write(b"lo").unwrap();
         writer.finish().unwrap();
-        assert!(content.has(&digest) && content.partial(&digest).is_none());
+        assert!(content.holds(&digest, 5) && content.partial(&digest).is_none());
         assert_eq!(content.read_blob(&digest, 5).unwrap(), b"hello");
         assert!(content.read_blob(&digest, 4).is_err());
     }
@@ -273,6 +350,10 @@ mod tests {
         let digest = Digest::of(b"hello");
         fs::write(content.blob_path(&digest), b"hellO").unwrap();
         assert!(content.read_blob(&digest, 100).unwrap_err().message.contains("not what its name says"));
+        assert!(content.holds(&digest, 5), "its size is right");
+        assert!(!content.holds_whole(&digest, 5) && !content.blob_path(&digest).exists());
+        fs::write(content.blob_path(&digest), b"hell").unwrap();
+        assert!(!content.holds(&digest, 5) && !content.blob_path(&digest).exists());
     }
 
     #[test]
@@ -285,12 +366,14 @@ mod tests {
             manifest: b"c".to_vec(),
             release: b"d".to_vec(),
             roots: vec![b"e".to_vec(), b"f".to_vec()],
+            delta: None,
         };
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
         content.save_documents(&one, &documents).unwrap();
         content.save_documents(&two, &documents).unwrap();
         assert_eq!(content.documents(&one).unwrap(), documents);
-        content.keep_only(&[two].into(), &BTreeSet::new());
+        assert_eq!(content.releases().len(), 2);
+        content.beside(&[two].into(), &BTreeSet::new()).remove();
         assert!(!content.has_release(&one) && content.has_release(&two));
     }
 }

@@ -3,10 +3,15 @@
 
 pub mod config;
 mod content;
+pub mod delta;
 pub mod intake;
 pub mod load;
 pub mod release;
+#[cfg(test)]
+mod resuming;
 pub mod room;
+mod stream;
 
-pub use content::{BlobWriter, Content};
+pub use content::{BlobWriter, Content, Unneeded};
 pub use release::Loaded;
+pub use stream::StreamReader;

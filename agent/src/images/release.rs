@@ -34,9 +34,10 @@ impl Loaded {
         reference(&self.release, &self.digest)
     }
 
-    /// The layers, which the engine holds once the images were loaded.
+    /// The layers, which the engine holds once the images were loaded: as they came, and as plain tars that were made here.
     pub fn layers(&self) -> BTreeSet<Digest> {
-        self.listing.images.iter().flat_map(|i| i.layers.iter().map(|l| l.digest)).collect()
+        let layers = self.listing.images.iter().flat_map(|image| &image.layers);
+        layers.flat_map(|layer| [layer.digest, layer.diff_id]).collect()
     }
 }
 

@@ -39,6 +39,10 @@ impl Room for Disks {
 }
 
 fn enough(path: &PathBuf, needed: u64, reserve: u64) -> Result<(), Problem> {
+    // Whoever brings nothing takes nothing of what must stay free.
+    if needed == 0 {
+        return Ok(());
+    }
     let Ok(disk) = statvfs(path) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if free >= needed.saturating_add(reserve) {
@@ -72,6 +76,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disks = Disks { state: folder.path().to_owned(), engine: None, reserve: 1 << 20 };
         disks.check(1, 1).unwrap();
+        let full = Disks { reserve: u64::MAX, ..disks.clone() };
+        assert!(full.check(1, 0).is_err());
+        full.check(0, 0).unwrap();
         let problem = disks.check(u64::MAX / 2, 0).unwrap_err();
         assert_eq!(problem.code, codes::NO_SPACE);
         assert!(problem.message.contains(&*folder.path().to_string_lossy()), "{problem}");

@@ -185,7 +185,11 @@ fn place<'a>(world: &World, product: &'a str, site: Option<&'a str>, root: &Root
     Place { product, site, root: (root.epoch, root.issued), now: world.time.now() }
 }
 
-fn newest_root(trust: Option<&Trust>) -> Result<Root, Problem> {
+/// The vendor's newest root.
+///
+/// # Errors
+/// [`codes::NO_ROOT`] when this host trusts nobody yet.
+pub(crate) fn newest_root(trust: Option<&Trust>) -> Result<Root, Problem> {
     let none = || {
         Problem::new(
             &codes::NO_ROOT,

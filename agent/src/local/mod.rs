@@ -11,6 +11,7 @@ pub mod client;
 mod peer;
 mod service;
 pub mod socket;
+mod support;
 pub mod wire;
 
 use std::future::Future;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kedge_proto::local::v1::local_server::LocalServer;
-use kedge_proto::local::v1::{Diff, EnrollReply, Licence};
+use kedge_proto::local::v1::{Diff, EnrollReply, ExportReply, Garbage, Inventory, Licence};
 use kedge_proto::v1;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -31,6 +32,10 @@ use crate::config::Config;
 use crate::host::{ByteStream, DeployOptions, Host, ImportOptions, LogLine, LogOptions, Progress};
 use crate::problem::Problem;
 
+/// Bytes of an import under way between the two ends of the socket, and of one piece of them: with HTTP/2's defaults, 64 KiB and
+/// 16 KiB, a bundle spends its time waiting for permission.
+const WINDOW: u32 = 2 << 20;
+const FRAME: u32 = 512 << 10;
 /// Largest message accepted from the command line, bytes: a chunk of 1 MiB and its frame.
 pub const MAX_MESSAGE: usize = 1024 * 1024 + 64 * 1024;
 
@@ -54,12 +59,22 @@ pub trait Operations: Send + Sync + 'static {
     async fn resume(&self, deployment: &str, by: &str) -> Result<String, Problem>;
     /// See [`Host::diff`].
     async fn diff(&self, deployment: &str) -> Result<Diff, Problem>;
+    /// See [`Host::export`].
+    async fn export(&self, deployment: &str, secrets: bool, by: &str) -> Result<ExportReply, Problem>;
     /// See [`Host::logs`].
     async fn logs(&self, options: LogOptions) -> Result<mpsc::Receiver<Result<LogLine, Problem>>, Problem>;
     /// See [`crate::licence::install`].
     async fn install_licence(&self, file: &[u8]) -> Result<Licence, Problem>;
     /// See [`crate::licence::all`].
     async fn licences(&self) -> Result<Vec<Licence>, Problem>;
+    /// See [`Host::inventory`].
+    async fn inventory(&self, deployment: Option<&str>) -> Result<Inventory, Problem>;
+    /// What answers about support sessions; nothing where there are none.
+    fn support(&self) -> Option<Host> {
+        None
+    }
+    /// See [`Host::collect_garbage`].
+    async fn collect_garbage(&self, dry_run: bool, by: &str) -> Result<Garbage, Problem>;
     /// See [`crate::tether::enroll`].
     async fn enroll(&self, hub: &str, token: &str, root_sha256: &str) -> Result<EnrollReply, Problem>;
 }
@@ -103,6 +118,10 @@ impl Operations for Daemon {
         self.host.diff(deployment).await
     }
 
+    async fn export(&self, deployment: &str, secrets: bool, by: &str) -> Result<ExportReply, Problem> {
+        self.host.export(deployment, secrets, by).await
+    }
+
     async fn logs(&self, options: LogOptions) -> Result<mpsc::Receiver<Result<LogLine, Problem>>, Problem> {
         self.host.logs(options).await
     }
@@ -113,6 +132,18 @@ impl Operations for Daemon {
 
     async fn licences(&self) -> Result<Vec<Licence>, Problem> {
         Ok(self.host.licences().await?.iter().map(wire::licence).collect())
+    }
+
+    async fn inventory(&self, deployment: Option<&str>) -> Result<Inventory, Problem> {
+        self.host.inventory(deployment).await
+    }
+
+    fn support(&self) -> Option<Host> {
+        Some(self.host.clone())
+    }
+
+    async fn collect_garbage(&self, dry_run: bool, by: &str) -> Result<Garbage, Problem> {
+        self.host.collect_garbage(dry_run, by).await
     }
 
     async fn enroll(&self, hub: &str, token: &str, root_sha256: &str) -> Result<EnrollReply, Problem> {
@@ -137,7 +168,12 @@ pub async fn serve(
     let guarded = InterceptedService::new(service, move |request| peer::check(allowed, request));
     let (listener, _remove_file) = socket.into_listener();
     let stopped = ending.clone();
-    let server = Server::builder().max_concurrent_streams(64).serve_with_incoming_shutdown(
+    let builder = Server::builder()
+        .max_concurrent_streams(64)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(2 * WINDOW)
+        .max_frame_size(FRAME);
+    let server = builder.serve_with_incoming_shutdown(
         guarded,
         UnixListenerStream::new(listener),
         stopped.cancelled_owned(),

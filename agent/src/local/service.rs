@@ -17,11 +17,11 @@ use crate::codes;
 use crate::host::{Adopt, ByteStream, DeployOptions, ImportOptions, LogLine, LogOptions, Progress};
 use crate::problem::Problem;
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service behind the socket.
 pub(super) struct Service<O> {
-    operations: O,
+    pub(super) operations: O,
     ending: CancellationToken,
 }
 
@@ -31,7 +31,7 @@ impl<O: Operations> Service<O> {
     }
 
     /// A stream that ends when the daemon does.
-    fn until_the_end<T: 'static>(
+    pub(super) fn until_the_end<T: 'static>(
         &self,
         stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Response<Answers<T>> {
@@ -62,6 +62,8 @@ impl<O: Operations> Local for Service<O> {
     type DeployStream = Answers<proto::Progress>;
     type RemoveStream = Answers<proto::Progress>;
     type LogsStream = Answers<proto::LogChunk>;
+    type SupportRecordingStream = Answers<proto::SupportBytes>;
+    type SupportBundleStream = Answers<proto::SupportPiece>;
 
     async fn status(
         &self,
@@ -180,6 +182,15 @@ impl<O: Operations> Local for Service<O> {
         Ok(Response::new(proto::LicencesReply { licences }))
     }
 
+    async fn inventory(
+        &self,
+        request: Request<proto::InventoryRequest>,
+    ) -> Result<Response<proto::Inventory>, Status> {
+        let deployment = given(request.into_inner().deployment);
+        let inventory = self.operations.inventory(deployment.as_deref()).await;
+        inventory.map(Response::new).map_err(|problem| wire::to_status(&problem))
+    }
+
     async fn resume(
         &self,
         request: Request<proto::ResumeRequest>,
@@ -187,6 +198,67 @@ impl<O: Operations> Local for Service<O> {
         let by = peer::name(&request);
         let deployment = request.into_inner().deployment;
         self.paused(&deployment, self.operations.resume(&deployment, &by).await)
+    }
+
+    async fn export(
+        &self,
+        request: Request<proto::ExportRequest>,
+    ) -> Result<Response<proto::ExportReply>, Status> {
+        let by = peer::name(&request);
+        let proto::ExportRequest { deployment, secrets } = request.into_inner();
+        let exported = self.operations.export(&deployment, secrets, &by).await;
+        exported.map(Response::new).map_err(|problem| wire::to_status(&problem))
+    }
+
+    async fn support_sessions(
+        &self,
+        request: Request<proto::SupportSessionsRequest>,
+    ) -> Result<Response<proto::SupportSessionsReply>, Status> {
+        self.sessions(request).await
+    }
+
+    async fn support_decide(
+        &self,
+        request: Request<proto::SupportDecideRequest>,
+    ) -> Result<Response<proto::SupportSession>, Status> {
+        self.decide(request).await
+    }
+
+    async fn support_end(
+        &self,
+        request: Request<proto::SupportEndRequest>,
+    ) -> Result<Response<proto::SupportSession>, Status> {
+        self.end(request).await
+    }
+
+    async fn support_switch(
+        &self,
+        request: Request<proto::SupportSwitchRequest>,
+    ) -> Result<Response<proto::SupportSessionsReply>, Status> {
+        self.switch(request).await
+    }
+
+    async fn support_recording(
+        &self,
+        request: Request<proto::SupportRecordingRequest>,
+    ) -> Result<Response<Self::SupportRecordingStream>, Status> {
+        self.recording(request).await
+    }
+
+    async fn support_bundle(
+        &self,
+        request: Request<proto::SupportBundleRequest>,
+    ) -> Result<Response<Self::SupportBundleStream>, Status> {
+        self.diagnostics(request).await
+    }
+
+    async fn collect_garbage(
+        &self,
+        request: Request<proto::GarbageRequest>,
+    ) -> Result<Response<proto::Garbage>, Status> {
+        let by = peer::name(&request);
+        let collected = self.operations.collect_garbage(request.into_inner().dry_run, &by).await;
+        collected.map(Response::new).map_err(|problem| wire::to_status(&problem))
     }
 
     async fn logs(&self, request: Request<proto::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {

@@ -1,7 +1,7 @@
 //! The socket's file: made once, mode 0660, taken over only from a daemon that is gone.
 //!
-//! A listener that systemd hands over would become a [`Socket`] here too; everything behind it only asks
-//! for a listener and for who may speak.
+//! Where systemd holds the socket (`kedge.socket`) it hands the listener over, and the file, its group and its mode are
+//! systemd's; everything behind a [`Socket`] only asks for a listener and for who may speak.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use listenfd::ListenFd;
 use tokio::net::UnixListener;
 
 pub use super::peer::Allowed;
@@ -22,7 +23,8 @@ const MODE: u32 = 0o660;
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
-    file: RemoveOnDrop,
+    /// None where the file is not ours to remove.
+    file: Option<RemoveOnDrop>,
     allowed: Allowed,
 }
 
@@ -34,6 +36,28 @@ pub struct RemoveOnDrop {
 }
 
 impl Socket {
+    /// The socket that the service manager hands over; else the one of this configuration.
+    ///
+    /// # Errors
+    /// As [`Self::bind`], and [`codes::STATE_FOLDER`] when what is handed over is no unix socket with a file.
+    pub fn open(config: &Config) -> Result<Self, Problem> {
+        let failed = |why: std::io::Error| {
+            Problem::new(&codes::STATE_FOLDER, format!("the socket of the service manager: {why}"))
+        };
+        match ListenFd::from_env().take_unix_listener(0).map_err(failed)? {
+            Some(listener) => Self::handed_over(listener).map_err(failed),
+            None => Self::bind(config),
+        }
+    }
+
+    fn handed_over(listener: std::os::unix::net::UnixListener) -> std::io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let path = address.as_pathname().ok_or_else(|| std::io::Error::other("it has no file"))?;
+        let allowed = Allowed { uid: rustix::process::geteuid().as_raw(), gid: fs::metadata(path)?.gid() };
+        Ok(Self { listener: UnixListener::from_std(listener)?, allowed, file: None })
+    }
+
     /// Makes the socket of this configuration, and its folder.
     ///
     /// # Errors
@@ -54,7 +78,7 @@ impl Socket {
         fs::set_permissions(&path, fs::Permissions::from_mode(MODE)).map_err(failed)?;
         let meta = fs::metadata(&path).map_err(failed)?;
         let allowed = Allowed { uid: rustix::process::geteuid().as_raw(), gid: meta.gid() };
-        Ok(Self { listener, allowed, file: RemoveOnDrop { path, inode: meta.ino() } })
+        Ok(Self { listener, allowed, file: Some(RemoveOnDrop { path, inode: meta.ino() }) })
     }
 
     /// Who may speak on it.
@@ -62,8 +86,8 @@ impl Socket {
         self.allowed
     }
 
-    /// The listener, and what removes the file when dropped.
-    pub fn into_listener(self) -> (UnixListener, RemoveOnDrop) {
+    /// The listener, and what removes the file when dropped, where it is ours to remove.
+    pub fn into_listener(self) -> (UnixListener, Option<RemoveOnDrop>) {
         (self.listener, self.file)
     }
 }
@@ -151,6 +175,20 @@ mod tests {
         std::mem::forget(file);
         assert!(config.socket().exists());
         assert!(Socket::bind(&config).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_handed_over_stays_when_its_daemon_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let socket = Socket::handed_over(listener).unwrap();
+        assert_eq!(socket.allowed().gid, fs::metadata(&path).unwrap().gid());
+        let (listener, file) = socket.into_listener();
+        let _peer = UnixStream::connect(&path).unwrap();
+        listener.accept().await.unwrap();
+        drop((listener, file));
+        assert!(path.exists());
     }
 
     #[tokio::test]

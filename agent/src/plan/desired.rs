@@ -95,6 +95,11 @@ impl WantedService {
     pub fn rollout(&self, going_back: bool) -> &Rollout {
         if going_back { &self.rollback } else { &self.update }
     }
+
+    /// Whether a clean end is no failure: it is a job, or nobody relies on it.
+    pub fn may_end(&self, wanted: &Wanted) -> bool {
+        self.is_job || !self.is_server && !wanted.engine_restarts(0)
+    }
 }
 
 /// A container that should be there.
@@ -339,6 +344,7 @@ fn container(
         init: service.init,
         tty: service.tty,
         stdin_open: service.stdin_open,
+        stdin_once: false,
         stop_signal: service.stop_signal.clone(),
         stop_grace: service.stop_grace_period,
         read_only: service.read_only,

@@ -22,8 +22,12 @@ use crate::redact::Redactor;
 /// What the plan would do, without the releases that it leads from and to.
 pub fn impact(desired: &Desired, observed: &Observed, plan: &Plan, redactor: &Redactor) -> Diff {
     let view = View { desired, observed, plan, redactor };
-    let touched: BTreeSet<&str> =
-        plan.steps.iter().filter(|step| !is_wait(step)).filter_map(|step| step.service.as_deref()).collect();
+    let touched: BTreeSet<&str> = plan
+        .steps
+        .iter()
+        .filter(|step| !step.action.is_wait())
+        .filter_map(|step| step.service.as_deref())
+        .collect();
     let blocked: BTreeSet<&str> = plan.blocked.iter().map(|blocked| blocked.name.as_str()).collect();
     let untouched = |name: &&String| !touched.contains(name.as_str()) && !blocked.contains(name.as_str());
     Diff {
@@ -89,12 +93,15 @@ impl<'a> View<'a> {
     /// Steps of a service that do something.
     fn steps_of(&self, service: &str) -> impl Iterator<Item = &'a Step> + use<'a> {
         let service = service.to_owned();
-        self.plan.steps.iter().filter(move |step| !is_wait(step) && step.service.as_deref() == Some(&service))
+        self.plan
+            .steps
+            .iter()
+            .filter(move |step| !step.action.is_wait() && step.service.as_deref() == Some(&service))
     }
 
     /// Containers that are there and that one of the steps is about.
     fn touched(&self, steps: &[&Step]) -> Vec<&'a Container> {
-        let ids: BTreeSet<&str> = steps.iter().filter_map(|step| about(&step.action)).collect();
+        let ids: BTreeSet<&str> = steps.iter().filter_map(|step| changed(step)).collect();
         self.observed.containers.iter().filter(|container| ids.contains(container.id.as_str())).collect()
     }
 
@@ -137,28 +144,9 @@ impl<'a> View<'a> {
     }
 }
 
-fn is_wait(step: &Step) -> bool {
-    matches!(step.action, Action::Wait { .. })
-}
-
-/// ID of the observed container that an action is about.
-fn about(action: &Action) -> Option<&str> {
-    match action {
-        Action::Start { container }
-        | Action::Stop { container }
-        | Action::Unpause { container }
-        | Action::Remove { container }
-        | Action::Rename { container, .. }
-        | Action::Update { container, .. }
-        | Action::Connect { container, .. }
-        | Action::Rejoin { container, .. }
-        | Action::Disconnect { container, .. } => container.id.as_deref(),
-        Action::CreateNetwork { .. }
-        | Action::RemoveNetwork { .. }
-        | Action::CreateVolume { .. }
-        | Action::CreateContainer { .. }
-        | Action::Wait { .. } => None,
-    }
+/// ID of the observed container that a step is about.
+fn changed(step: &Step) -> Option<&str> {
+    step.action.about()?.id.as_deref()
 }
 
 /// What is done to a service, in one word: the strongest of its steps.

@@ -81,7 +81,7 @@ pub(super) fn sort<'a>(
             Some((current, _)) => {
                 around.containers.insert(name.clone(), current.id.clone());
             }
-            None if is_done(wanted, memory) => {}
+            None if memory.is_done(wanted) => {}
             None => {
                 anew.insert(name);
             }
@@ -89,11 +89,6 @@ pub(super) fn sort<'a>(
         matching.places.insert(name, place);
     }
     matching
-}
-
-/// Whether this one-shot has already succeeded with this very spec.
-pub(super) fn is_done(wanted: &Wanted, memory: &Memory) -> bool {
-    memory.done.get(&wanted.service).is_some_and(|done| done.contains(&wanted.digest))
 }
 
 fn namespaces(wanted: &Wanted) -> impl Iterator<Item = &str> {

@@ -90,6 +90,13 @@ pub struct Memory {
     pub held: BTreeMap<String, String>,
 }
 
+impl Memory {
+    /// Whether this one-shot has already succeeded with this very spec.
+    pub fn is_done(&self, wanted: &desired::Wanted) -> bool {
+        self.done.get(&wanted.service).is_some_and(|done| done.contains(&wanted.digest))
+    }
+}
+
 /// How to proceed where there is a choice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Policy {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use kedge_compose::model::{Condition, Dependency};
 
 use super::desired::{Desired, WantedService, is_owned};
-use super::matching::{self, Matching, is_done};
+use super::matching::{self, Matching};
 use super::resources::whose;
-use super::rollout::{OnFailure, Rollout, may_end};
+use super::rollout::{OnFailure, Rollout};
 use super::step::{Action, Plan, Step, StepId, Target, Until, What};
 use super::{Memory, Observed, Policy};
 use crate::engine::types::{Container, Health, State};
@@ -220,7 +220,7 @@ impl<'a> Planner<'a> {
                 Some((current, _)) => {
                     container::decide(wanted, service, current, self.memory) != container::Run::Leave
                 }
-                None => !is_done(wanted, self.memory),
+                None => !self.memory.is_done(wanted),
             }
         })
     }
@@ -231,8 +231,13 @@ impl<'a> Planner<'a> {
         let runs = |old: &&Container| matches!(old.state, State::Running | State::Restarting | State::Paused);
         let wanted = |key: &str| self.desired.containers.get(key);
         let is_replaced = |key: &str| {
-            wanted(key).is_some_and(|wanted| !may_end(service, wanted))
-                && self.matching.places.get(key).is_some_and(|place| place.superseded.iter().any(&runs))
+            let (Some(wanted), Some(place)) = (wanted(key), self.matching.places.get(key)) else {
+                return false;
+            };
+            let is_leaving = |old: &Container| {
+                place.current.as_ref().is_some_and(|(new, _)| self.is_leaving(old, new, wanted))
+            };
+            !service.may_end(wanted) && place.superseded.iter().any(|old| runs(old) && !is_leaving(old))
         };
         let (replaced, others): (Vec<&String>, Vec<&String>) =
             service.containers.iter().partition(|key| is_replaced(key));
@@ -349,7 +354,7 @@ impl<'a> Planner<'a> {
         let Some(wanted) = self.desired.containers.get(name) else { return true };
         let current = self.matching.places.get(name).and_then(|place| place.current.as_ref());
         match (until, current) {
-            (Until::Completed, _) if is_done(wanted, self.memory) => true,
+            (Until::Completed, _) if self.memory.is_done(wanted) => true,
             (Until::Completed, Some((container, _))) => {
                 container.state == State::Exited && container.exit_code == Some(0)
             }

@@ -125,17 +125,12 @@ pub(super) fn choose(
     }
 }
 
-/// Whether a clean end is no failure: it is a job, or nobody relies on it.
-pub(super) fn may_end(service: &WantedService, wanted: &Wanted) -> bool {
-    service.is_job || !service.is_server && !wanted.engine_restarts(0)
-}
-
 /// Why two of this cannot be there at once.
 fn impossible(service: &WantedService, wanted: &Wanted, around: Circumstances) -> Option<String> {
     let spec = &wanted.spec;
     let fixed_port = spec.ports.iter().find(|port| port.published.parse::<u16>().is_ok_and(|port| port > 0));
     let mut attachments = spec.endpoints.values();
-    if may_end(service, wanted) {
+    if service.may_end(wanted) {
         Some("it may end by itself, so that nothing tells whether it got well".to_owned())
     } else if let Some(port) = fixed_port {
         Some(format!("port {} of this host can be one container's only", port.published))

@@ -159,6 +159,15 @@ pub enum Action {
         /// Join with the address that it has, so that its connections live on.
         keep_address: bool,
     },
+    /// Give one that is known by no name any more the time to end what it has begun, as long as its successor stays well.
+    Drain {
+        /// The one that ends.
+        container: Target,
+        /// The one that has taken over.
+        successor: Target,
+        /// How long.
+        lasts: Duration,
+    },
     /// Wait until all containers of a service have got somewhere.
     Wait {
         /// Its containers.
@@ -212,6 +221,36 @@ impl Plan {
         self.blocked.is_empty()
     }
 
+    /// The ends of containers that others have taken over from, where no other step waits for them: nobody needs to wait for
+    /// these, and whoever plans again finds them again.
+    pub fn aftermath(&self) -> BTreeSet<StepId> {
+        let mut ends = BTreeSet::new();
+        for step in &self.steps {
+            let is_end = match step.action {
+                Action::Drain { .. } => true,
+                Action::Stop { .. } | Action::Rename { .. } | Action::Remove { .. } => {
+                    !step.needs.is_disjoint(&ends)
+                }
+                _ => false,
+            };
+            if is_end {
+                ends.insert(step.id);
+            }
+        }
+        // What a step needs stands before it, so one pass from the end finds all that others wait for.
+        for step in self.steps.iter().rev() {
+            if !ends.contains(&step.id) {
+                ends.retain(|end| !step.needs.contains(end) && !step.after.contains(end));
+            }
+        }
+        ends
+    }
+
+    /// Whether nothing is to be done but the [aftermath](Self::aftermath).
+    pub fn is_settled(&self) -> bool {
+        self.aftermath().len() == self.steps.len()
+    }
+
     /// Services that steps are about.
     pub fn services(&self) -> BTreeSet<&str> {
         self.steps.iter().filter_map(|step| step.service.as_deref()).collect()
@@ -243,6 +282,34 @@ impl fmt::Display for Blocked {
     }
 }
 
+impl Action {
+    /// Whether it only waits, which costs the engine nothing.
+    pub fn is_wait(&self) -> bool {
+        matches!(self, Self::Wait { .. } | Self::Drain { .. })
+    }
+
+    /// The container that it does something to, if it is one that is or will be there.
+    pub fn about(&self) -> Option<&Target> {
+        match self {
+            Self::Start { container }
+            | Self::Stop { container }
+            | Self::Unpause { container }
+            | Self::Remove { container }
+            | Self::Rename { container, .. }
+            | Self::Update { container, .. }
+            | Self::Connect { container, .. }
+            | Self::Rejoin { container, .. }
+            | Self::Disconnect { container, .. } => Some(container),
+            Self::CreateNetwork { .. }
+            | Self::RemoveNetwork { .. }
+            | Self::CreateVolume { .. }
+            | Self::CreateContainer { .. }
+            | Self::Drain { .. }
+            | Self::Wait { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -265,6 +332,9 @@ impl fmt::Display for Action {
             }
             Self::Rejoin { container, network, .. } => {
                 write!(f, "give {} its names in {network}", container.name)
+            }
+            Self::Drain { container, lasts, .. } => {
+                write!(f, "let {} end what it has begun for {lasts:?}", container.name)
             }
             Self::Wait { containers, until, stays } => {
                 let names: Vec<_> = containers.iter().map(|target| target.name.as_str()).collect();

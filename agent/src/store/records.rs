@@ -330,6 +330,20 @@ impl Record for LicenceRecord {
     }
 }
 
+/// A support request and what has become of it. After a restart what was open is closing, and what came before the machine
+/// was started is closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SupportRecord(pub crate::support::core::grant::Grant);
+
+impl Record for SupportRecord {
+    const TABLE: &'static str = "support";
+    const VERSION: u32 = 1;
+    fn key(&self) -> String {
+        self.0.id().to_owned()
+    }
+}
+
 /// The last time seen. After a restart time goes on from there; a crash loses at most an hour of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -16,10 +16,13 @@
 mod answer;
 mod backoff;
 mod courier;
+pub mod credential;
 mod dial;
 mod enroll;
+mod look;
 mod proxy;
 mod session;
+mod support;
 mod token;
 mod trust;
 mod window;
@@ -37,12 +40,14 @@ use tonic::transport::Channel;
 
 pub use backoff::Backoff;
 pub use enroll::enroll;
+pub use look::{NextHop, Seen, look, next_hop};
 
 use crate::codes;
 use crate::config::Config;
 use crate::host::{Courier, Enrolment, Host, Offers, OutboxEntry};
 use crate::identity::HostKey;
 use crate::problem::Problem;
+use crate::support::Support;
 use dial::Address;
 use session::Ended;
 
@@ -90,6 +95,10 @@ pub trait Anchor: Clone + Send + Sync + 'static {
     fn outbox_acked(&self, up_to: u64) -> impl Future<Output = Result<(), Problem>> + Send;
     /// See [`Host::report_everything`].
     fn report_everything(&self) -> impl Future<Output = ()> + Send;
+    /// See [`Host::support`]; nothing where there are no support sessions.
+    fn support(&self) -> Option<Support> {
+        None
+    }
 }
 
 impl Anchor for Host {
@@ -144,6 +153,10 @@ impl Anchor for Host {
 
     async fn report_everything(&self) {
         Host::report_everything(self).await;
+    }
+
+    fn support(&self) -> Option<Support> {
+        Some(Host::support(self).clone())
     }
 }
 

@@ -19,14 +19,14 @@ use tonic::{Code, Status, Streaming};
 
 use super::answer::said;
 use super::window::{MOST, Window};
-use super::{Anchor, courier};
+use super::{Anchor, courier, support};
 use crate::codes;
 use crate::host::{Enrolment, Offers, OutboxEntry};
 use crate::identity::{HostKey, renew_at, validity};
 use crate::problem::Problem;
 
 /// What this agent can, beyond what every version can.
-const CAPABILITIES: [&str; 2] = ["blobs", "renew"];
+const CAPABILITIES: [&str; 3] = ["blobs", "renew", "support"];
 /// Largest frame from the hub, bytes: offers of very many streams.
 const MAX_FRAME: usize = 4 * 1024 * 1024;
 /// Largest report that is sent, bytes; hubs take frames of 1 MiB.
@@ -141,6 +141,10 @@ impl<A: Anchor> Session<A> {
             self.host.report_everything().await;
         }
         let mut renewal = self.renewal();
+        let mut desk = support::Desk::new(self.host.support());
+        for news in desk.standing().await {
+            send(&frames, news).await?;
+        }
         loop {
             self.pump(&mut window, &mut added, &frames).await?;
             // Cancel safe, all of them: a stream keeps the frame that it has not given yet, a watch keeps its
@@ -151,6 +155,7 @@ impl<A: Anchor> Session<A> {
                     let Some(HubFrame { body }) = frame else {
                         return Err(Problem::new(&codes::TETHER_LOST, "the hub ended the connection"));
                     };
+                    let body = body.and_then(|body| desk.hear(body, &self.channel));
                     if let Some(ended) = self.hear(body, &mut window).await? {
                         return Ok(ended);
                     }
@@ -161,6 +166,7 @@ impl<A: Anchor> Session<A> {
                     }
                     tracing::trace!("woken: there is a new report");
                 }
+                news = desk.next() => send(&frames, news).await?,
                 () = tokio::time::sleep_until(renewal) => {
                     tracing::debug!("woken: the certificate wants to be renewed");
                     renewal = self.renew().await;
@@ -224,7 +230,7 @@ impl<A: Anchor> Session<A> {
                 return Ok(Some(Ended::SentAway { reason, wait }));
             }
             // A second welcome says nothing new; what a newer hub adds is not ours to understand.
-            Some(hub_frame::Body::Welcome(_)) | None => {}
+            _ => {}
         }
         Ok(None)
     }

@@ -20,6 +20,25 @@ use crate::host::Enrolment;
 use crate::identity::HostKey;
 use crate::problem::Problem;
 
+/// TLS that shows the hub's certificate to this verifier and to nobody else.
+///
+/// # Errors
+/// [`codes::INTERNAL`]
+pub(super) fn shown_to(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, Problem> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(internal)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    Ok(finish(config))
+}
+
+/// What signatures can be checked.
+pub(super) fn schemes() -> Vec<SignatureScheme> {
+    provider().signature_verification_algorithms.supported_schemes()
+}
+
 /// TLS for enrolment: the hub must show the authority with this SHA-256.
 ///
 /// # Errors

@@ -37,6 +37,8 @@ impl Blobs for Store {
         let bytes = self.0.get(digest).ok_or_else(|| io::Error::other("no such blob"))?;
         Ok(Box::new(Cursor::new(bytes.clone())))
     }
+
+    fn forget(&self, _: &Digest) {}
 }
 
 /// A layer with one file.
@@ -142,7 +144,7 @@ impl Rig {
         let sent = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let heard = sent.clone();
         let progress: Progress = Arc::new(move |bytes, _| heard.store(bytes, Ordering::Relaxed));
-        let placed = ensure(self.engine.as_ref(), &self.info, images, &blobs, &progress).await;
+        let placed = ensure(&self.engine, &self.info, images, &blobs, &progress).await;
         (placed, sent.load(Ordering::Relaxed))
     }
 

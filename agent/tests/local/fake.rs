@@ -141,8 +141,39 @@ impl Operations for Fake {
         Ok(vec![local::Licence { product: "shop".into(), id: "north-1".into(), ..local::Licence::default() }])
     }
 
+    async fn inventory(&self, deployment: Option<&str>) -> Result<local::Inventory, Problem> {
+        self.note(format!("inventory {deployment:?}"));
+        let agrees = local::InventoryContainer {
+            service: "web".into(),
+            number: 1,
+            state: "running".into(),
+            image: "shop/web:1".into(),
+            image_id: "sha256:aa".into(),
+            agrees: true,
+            ..local::InventoryContainer::default()
+        };
+        let differs = local::InventoryContainer {
+            number: 2,
+            agrees: false,
+            why: "signed is sha256:aa".into(),
+            image_id: "sha256:bb".into(),
+            ..agrees.clone()
+        };
+        let shop = local::InventoryDeployment {
+            name: "shop".into(),
+            product: "shop".into(),
+            containers: vec![agrees, differs],
+            ..local::InventoryDeployment::default()
+        };
+        Ok(local::Inventory { deployments: vec![shop], ..local::Inventory::default() })
+    }
+
     async fn diff(&self, deployment: &str) -> Result<local::Diff, Problem> {
         Ok(local::Diff { deployment: deployment.into(), ..local::Diff::default() })
+    }
+
+    async fn export(&self, _: &str, _: bool, _: &str) -> Result<local::ExportReply, Problem> {
+        Ok(local::ExportReply::default())
     }
 
     async fn logs(&self, options: LogOptions) -> Result<mpsc::Receiver<Result<LogLine, Problem>>, Problem> {
@@ -162,6 +193,11 @@ impl Operations for Fake {
             sender.send(Ok(line)).await.unwrap();
         }
         Ok(receiver)
+    }
+
+    async fn collect_garbage(&self, dry_run: bool, _by: &str) -> Result<local::Garbage, Problem> {
+        self.note(format!("collect garbage dry_run={dry_run}"));
+        Ok(local::Garbage { dry_run, blobs: 2, blob_bytes: 4096, ..local::Garbage::default() })
     }
 
     async fn enroll(&self, hub: &str, token: &str, root: &str) -> Result<local::EnrollReply, Problem> {

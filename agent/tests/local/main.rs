@@ -83,10 +83,13 @@ async fn a_refused_bundle_gives_the_exit_code_of_its_cause() {
 async fn files_that_cannot_be_imported_are_refused_before_anything_is_asked() {
     let daemon = Daemon::start();
     let empty = daemon.file("empty", b"");
-    for path in ["/nonexistent", daemon.folder.path().to_str().unwrap(), empty.to_str().unwrap()] {
+    let folder = daemon.folder.path().to_str().unwrap();
+    for (path, code) in
+        [("/nonexistent", "[KE-6006]"), (folder, "[KE-2013]"), (empty.to_str().unwrap(), "[KE-6006]")]
+    {
         let output = daemon.kedge(&["import", path]).await;
         assert_eq!(output.status.code(), Some(10), "{output:?}");
-        assert!(stderr(&output).contains("[KE-6006]"), "{output:?}");
+        assert!(stderr(&output).contains(code), "{output:?}");
     }
     assert_eq!(daemon.fake.asked(), [""; 0]);
     daemon.stop().await;
@@ -245,5 +248,18 @@ async fn an_import_without_options_is_refused() {
     assert_eq!(status.code(), tonic::Code::InvalidArgument);
     assert_eq!(daemon.fake.asked(), [""; 0]);
     drop(client);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inventory_is_told_for_people_and_for_programs() {
+    let daemon = Daemon::start();
+    let page = stdout(&daemon.kedge(&["inventory"]).await);
+    assert!(page.contains("web-2") && page.contains("NO") && page.contains("signed is sha256:aa"), "{page}");
+    let told: Value =
+        serde_json::from_slice(&daemon.kedge(&["inventory", "shop", "-o", "json"]).await.stdout).unwrap();
+    assert_eq!(told["deployments"][0]["containers"][0]["agrees"], true);
+    assert_eq!(told["deployments"][0]["containers"][1]["why"], "signed is sha256:aa");
+    assert_eq!(daemon.fake.asked(), ["inventory None", "inventory Some(\"shop\")"]);
     daemon.stop().await;
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use kedge_proto::support::v1::Piece;
 use kedge_proto::tether::v1::enrolment_server::{Enrolment, EnrolmentServer};
 use kedge_proto::tether::v1::tether_server::{Tether, TetherServer};
 use kedge_proto::tether::v1::*;
@@ -201,6 +202,11 @@ impl Enrolment for Service {
 impl Tether for Service {
     type ConnectStream = ReceiverStream<Result<HubFrame, Status>>;
     type FetchBlobStream = Pin<Box<dyn Stream<Item = Result<BlobChunk, Status>> + Send>>;
+    type SupportStream = ReceiverStream<Result<Piece, Status>>;
+
+    async fn support(&self, _: Request<Streaming<Piece>>) -> Result<Response<Self::SupportStream>, Status> {
+        Err(Status::unimplemented("no sessions here"))
+    }
 
     async fn connect(
         &self,

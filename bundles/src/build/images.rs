@@ -63,7 +63,9 @@ pub(super) async fn fetch(
 ) -> Result<ImageInput, String> {
     match source {
         ImageSource::Engine(name) => engine::export(reference, name, options, staging, progress).await,
-        ImageSource::Registry(name) => registry::pull(reference, name, options, staging, progress).await,
+        ImageSource::Registry(name) => {
+            registry::image::pull(reference, name, options, staging, progress).await
+        }
         ImageSource::OciArchive(file, inner) => {
             archive::oci(reference, file, inner.as_deref(), &options.platform, progress)
         }

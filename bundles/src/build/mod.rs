@@ -5,7 +5,11 @@
 //! | `project` | the compose file, its `x-kedge` section, and the files that belong to it |
 //! | `images` | where each image comes from |
 //! | `archive`, `engine`, `registry`, `pack` | the sources: archives of `docker save` and OCI, the local engine, a registry, folders and binaries |
+//! | `registry` | also: whole bundles to and from a registry |
+//! | `sbom` | what a bundle is made of, as SPDX or CycloneDX |
 //! | `output` | the file: written beside its place and moved there when complete; signing and looking into it later |
+//! | `opened` | a bundle's file, and where each blob lies in it |
+//! | `thin` | what an update costs, and the bundle that carries no more than that |
 //!
 //! The same input gives the same bytes: times, owners and orders come from nowhere but the input. Images are read in place
 //! (parts of archives, downloads in one temporary folder beside the output), so building needs the size of the images once.
@@ -13,12 +17,15 @@
 mod archive;
 mod engine;
 mod images;
+mod opened;
 mod output;
 mod pack;
 mod project;
 mod registry;
+mod sbom;
 #[cfg(test)]
 mod tests;
+mod thin;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,7 +38,9 @@ use crate::sign::{self, SignError, Signer};
 
 pub use images::ImageSource;
 pub use output::{BundleError, Inspection, inspect, sign_bundle};
-pub use registry::Credentials;
+pub use registry::{Credentials, Place, Pulled, Push, Pushed, RegistryError, Remote, push};
+pub use sbom::{Bill, BillError, BillFormat};
+pub use thin::{Costs, How, LayerCost, Thin, ThinOutput, build_thin, diff, thin};
 
 /// Hears how far long work has come. Calls come in the order begin, advance…, end.
 pub trait Progress: Send + Sync {
@@ -171,8 +180,7 @@ pub async fn build(
     progress: &dyn Progress,
 ) -> Result<Built, BuildError> {
     let project = project::load(options)?;
-    let place = output.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let staging = tempfile::tempdir_in(place).map_err(BuildError::file(place))?;
+    let staging = output::staging(output)?;
     let mut inputs = Vec::new();
     for (reference, source) in &project.images {
         let source = ImageSource::parse(source, reference, &options.dir)

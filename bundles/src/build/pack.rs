@@ -63,10 +63,21 @@ fn image(reference: &str, platform: &Platform, config: &serde_json::Value, layer
 }
 
 /// Hashes what is written.
-struct Hashing<W> {
+pub(super) struct Hashing<W> {
     inner: W,
     hash: Sha256,
     count: u64,
+}
+
+impl<W> Hashing<W> {
+    pub(super) fn new(inner: W) -> Self {
+        Self { inner, hash: Sha256::new(), count: 0 }
+    }
+
+    /// What was written to, with the digest and the number of the bytes.
+    pub(super) fn finish(self) -> (W, Digest, u64) {
+        (self.inner, Digest::from_bytes(self.hash.finalize().into()), self.count)
+    }
 }
 
 impl<W: Write> Write for Hashing<W> {
@@ -87,11 +98,11 @@ type Tar = ::tar::Builder<Hashing<BufWriter<fs::File>>>;
 /// A layer in a file of the staging folder, which goes when that goes.
 fn layer(staging: &Path, fill: impl FnOnce(&mut Tar) -> io::Result<()>) -> io::Result<LayerInput> {
     let (file, path) = tempfile::NamedTempFile::new_in(staging)?.keep().map_err(|error| error.error)?;
-    let mut tar = ::tar::Builder::new(Hashing { inner: BufWriter::new(file), hash: Sha256::new(), count: 0 });
+    let mut tar = ::tar::Builder::new(Hashing::new(BufWriter::new(file)));
     fill(&mut tar)?;
     let mut out = tar.into_inner()?;
     out.flush()?;
-    let (digest, size) = (Digest::from_bytes(out.hash.finalize().into()), out.count);
+    let (_, digest, size) = out.finish();
     let source = Source::Part { path, offset: 0, size };
     Ok(LayerInput { media_type: media::LAYER.into(), digest, size, unpacked: size, source })
 }

@@ -93,6 +93,9 @@ pub(super) fn load(options: &Options) -> Result<Loaded, BuildError> {
         declared.parameters.iter().map(|(name, one)| (name.clone(), stand_in(one))).collect();
     let loaded = kedge_compose::load(&recorder, &compose)?;
 
+    let services = loaded.project.services.keys().map(String::as_str);
+    crate::collectors::check_services(&product.diagnostics, services).map_err(BuildError::Declaration)?;
+
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     let mut wanted: BTreeSet<String> = product.compose.iter().chain(&product.env_files).cloned().collect();
     for path in recorder.read.borrow().iter() {
@@ -120,7 +123,8 @@ fn images(
     declared: &Declaration,
     given: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, BuildError> {
-    let used: BTreeSet<&str> = project.services.values().flat_map(Service::images).collect();
+    let services = project.services.values().flat_map(Service::images);
+    let used: BTreeSet<&str> = services.chain(declared.tools.as_deref()).collect();
     for reference in declared.images.keys().chain(given.keys()) {
         if !used.contains(reference.as_str()) {
             let used: Vec<_> = used.into_iter().collect();

@@ -1,100 +1,315 @@
-//! Images from an OCI registry. Manifests are kept byte for byte, so that references by digest stay true.
+//! OCI registries, by the distribution specification 1.1.
+//!
+//! | module | does |
+//! |---|---|
+//! | `credentials` | how to log in |
+//! | `image` | one image for a bundle that is being built |
+//! | `artifact` | pure: what a bundle looks like in a registry |
+//! | `reader` | asks, and reads no answer further than it may be long |
+//! | `push`, `pull` | a whole bundle, there and back |
+//!
+//! For pushing, `oci-client` speaks the protocol. What it leaves to its callers is here: which registry may be spoken to without
+//! TLS, which failures pass by themselves, and what a person is told.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod artifact;
+mod credentials;
+pub(super) mod image;
+mod pull;
+mod push;
+mod reader;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Once;
+use std::time::Duration;
 
-use base64::Engine as _;
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
-use oci_client::secrets::RegistryAuth;
+use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::{Reference, RegistryOperation};
-use serde::Deserialize;
 
-use super::{Options, Progress, archive};
-use crate::assemble::{ImageInput, Source};
-use crate::digest::Digest;
-use crate::json;
-use crate::layout::{Descriptor, Index, Manifest, limits, media};
-use crate::parameters::Secret;
+use super::{BuildError, BundleError};
+use crate::admission::AdmissionError;
+use crate::codes::{self, Code, Coded};
+use crate::verify::Refusal;
 
-/// How to log in to registries.
-#[derive(Debug, Clone, Default)]
-pub enum Credentials {
-    /// Not at all.
-    #[default]
-    Anonymous,
-    /// As `docker login` stored it in this `config.json`; credential helpers are not run.
-    DockerConfig(PathBuf),
-    /// With this name and password, whatever the registry.
-    Basic(String, Secret),
+pub use credentials::Credentials;
+pub use pull::{Pulled, Remote};
+pub use push::{Push, Pushed, push};
+
+/// How often something is tried that may pass by itself.
+const ATTEMPTS: u32 = 5;
+
+/// The first wait between two attempts; it doubles, and each is cut to a random part of itself.
+const FIRST_WAIT: Duration = Duration::from_millis(400);
+
+/// A registry that says nothing for so long will not say anything.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// Most characters of what a registry says that are shown.
+const MAX_SAID: usize = 300;
+
+/// Where a bundle is in a registry.
+#[derive(Debug, Clone)]
+pub struct Place(Reference);
+
+impl Place {
+    /// Reads `REGISTRY/REPOSITORY:TAG` or `REGISTRY/REPOSITORY@sha256:…`; nothing of it is guessed.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| {
+            format!("{why}; write REGISTRY/REPOSITORY:TAG, for example registry.example.com/shop:1.4")
+        };
+        let (host, rest) = text.split_once('/').ok_or_else(|| wrong("it names no registry"))?;
+        if !host.contains(['.', ':']) && host != "localhost" {
+            return Err(wrong("it does not begin with a registry's host name"));
+        }
+        let last = rest.rsplit('/').next().unwrap_or_default();
+        if !last.contains([':', '@']) {
+            return Err(wrong("it has no tag"));
+        }
+        text.parse().map(Self).map_err(|error| wrong(&format!("{error}")))
+    }
+
+    /// The registry, as `HOST` or `HOST:PORT`.
+    #[must_use]
+    pub fn registry(&self) -> &str {
+        self.0.registry()
+    }
+
+    /// The registry's repository.
+    #[must_use]
+    pub fn repository(&self) -> &str {
+        self.0.repository()
+    }
+
+    /// Whether it names one content for ever rather than what a tag points to.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        self.0.digest().is_some()
+    }
 }
 
-impl Credentials {
-    /// `KEDGE_REGISTRY_USER` and `KEDGE_REGISTRY_PASSWORD`, else Docker's `config.json`, else nothing.
-    #[must_use]
-    pub fn from_environment() -> Self {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        if let (Some(user), Some(password)) =
-            (variable("KEDGE_REGISTRY_USER"), variable("KEDGE_REGISTRY_PASSWORD"))
-        {
-            return Self::Basic(user, Secret::new(password));
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.whole())
+    }
+}
+
+/// Whether a registry is on this machine: only there does nobody listen in on plain HTTP.
+fn is_loopback(registry: &str) -> bool {
+    let host = match registry.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => registry,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Why a bundle did not get to a registry or back.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The login, or a login that is missing.
+    #[error("{registry}: {reason}")]
+    Login {
+        /// Which.
+        registry: String,
+        /// Why.
+        reason: String,
+    },
+    /// The registry does not answer, or with an error.
+    #[error("{registry}: {what}: {reason}")]
+    Registry {
+        /// Which.
+        registry: String,
+        /// What was asked for.
+        what: String,
+        /// What it said.
+        reason: String,
+    },
+    /// There is something, but no bundle.
+    #[error("{place} is no bundle: {reason}")]
+    NotABundle {
+        /// Where.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// The bundle's file cannot be read, or cannot be written.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// What came is not what was signed.
+    #[error("the bundle is refused: {0}")]
+    Refused(#[from] AdmissionError),
+}
+
+impl Coded for RegistryError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Login { .. } => codes::REGISTRY_LOGIN,
+            Self::Registry { .. } => codes::REGISTRY,
+            Self::NotABundle { .. } => codes::NOT_A_BUNDLE,
+            Self::Bundle(error) => error.code(),
+            Self::Refused(error) => error.code(),
         }
-        let folder = variable("DOCKER_CONFIG").map(PathBuf::from);
-        let folder = folder.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".docker")));
-        match folder.map(|folder| folder.join("config.json")) {
-            Some(file) if file.is_file() => Self::DockerConfig(file),
-            _ => Self::Anonymous,
+    }
+}
+
+impl From<BuildError> for RegistryError {
+    fn from(error: BuildError) -> Self {
+        Self::Bundle(error.into())
+    }
+}
+
+impl From<Refusal> for RegistryError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+/// A registry to which we are logged in, and a repository there.
+struct Connection {
+    client: Client,
+    at: Reference,
+}
+
+impl Connection {
+    async fn open(
+        place: &Place,
+        credentials: &Credentials,
+        operation: RegistryOperation,
+    ) -> Result<Self, RegistryError> {
+        install_crypto();
+        let at = place.0.clone();
+        let registry = at.resolve_registry().to_owned();
+        let plain = if is_loopback(&registry) { vec![registry.clone()] } else { Vec::new() };
+        let client = Client::new(ClientConfig {
+            protocol: ClientProtocol::HttpsExcept(plain),
+            use_monolithic_push: true,
+            read_timeout: Some(SILENCE),
+            connect_timeout: Some(SILENCE / 4),
+            ..ClientConfig::default()
+        });
+        let login = credentials.for_registry(at.registry()).await;
+        let login = login.map_err(|reason| RegistryError::Login { registry, reason })?;
+        let this = Self { client, at };
+        this.patiently("logging in", async || this.client.auth(&this.at, &login, operation).await.map(drop))
+            .await?;
+        Ok(this)
+    }
+
+    async fn patiently<T>(
+        &self,
+        what: &str,
+        attempt: impl AsyncFn() -> Result<T, OciDistributionError>,
+    ) -> Result<T, RegistryError> {
+        patiently(self.at.resolve_registry(), what, attempt).await
+    }
+}
+
+/// Tries something until it succeeds, fails for a reason that does not pass, or has been tried often enough.
+async fn patiently<T, E: Fault>(
+    registry: &str,
+    what: &str,
+    attempt: impl AsyncFn() -> Result<T, E>,
+) -> Result<T, RegistryError> {
+    let mut patience = Patience::default();
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) if error.passes() && patience.wait().await => {}
+            Err(error) => return Err(failed(registry, what, &error)),
+        }
+    }
+}
+
+fn failed(registry: &str, what: &str, error: &impl Fault) -> RegistryError {
+    let registry = registry.to_owned();
+    match error.status() {
+        Some(401) => {
+            let reason = format!("{what}: it wants another name or password, or wants one at all");
+            RegistryError::Login { registry, reason }
+        }
+        Some(403) => RegistryError::Login { registry, reason: format!("{what}: this login may not do that") },
+        _ => RegistryError::Registry { registry, what: what.into(), reason: said(error) },
+    }
+}
+
+/// Waits between attempts, each about twice as long as the one before.
+#[derive(Default)]
+struct Patience {
+    failures: u32,
+}
+
+impl Patience {
+    /// Waits; `false` when it has been tried often enough.
+    async fn wait(&mut self) -> bool {
+        self.failures += 1;
+        if self.failures >= ATTEMPTS {
+            return false;
+        }
+        let longest = FIRST_WAIT * 2_u32.saturating_pow(self.failures);
+        tokio::time::sleep(longest.mul_f64(rand::random::<f64>())).await;
+        true
+    }
+}
+
+/// What went wrong on the way.
+trait Fault: std::error::Error {
+    /// The HTTP status behind it, where there is one.
+    fn status(&self) -> Option<u16>;
+
+    /// Whether asking again can help.
+    fn passes(&self) -> bool;
+}
+
+impl Fault for OciDistributionError {
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::UnauthorizedError { .. } | Self::AuthenticationFailure(_) => Some(401),
+            Self::ServerError { code, .. } => Some(*code),
+            Self::RequestError(error) => error.status().map(|status| status.as_u16()),
+            Self::RegistryError { envelope, .. } => {
+                envelope.errors.first().and_then(|error| match error.code {
+                    OciErrorCode::Unauthorized => Some(401),
+                    OciErrorCode::Denied => Some(403),
+                    OciErrorCode::Toomanyrequests => Some(429),
+                    OciErrorCode::ManifestUnknown | OciErrorCode::BlobUnknown | OciErrorCode::NameUnknown => {
+                        Some(404)
+                    }
+                    _ => None,
+                })
+            }
+            _ => None,
         }
     }
 
-    fn for_registry(&self, registry: &str) -> Result<RegistryAuth, String> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Config {
-            #[serde(default)]
-            auths: BTreeMap<String, Login>,
-            #[serde(default)]
-            cred_helpers: BTreeMap<String, String>,
+    fn passes(&self) -> bool {
+        match (self.status(), self) {
+            (Some(status), _) => matches!(status, 408 | 429 | 500..),
+            (None, Self::RequestError(error)) => !error.is_builder(),
+            (None, Self::IoError(_)) => true,
+            _ => false,
         }
-        #[derive(Deserialize)]
-        struct Login {
-            #[serde(default)]
-            auth: String,
-        }
-        let file = match self {
-            Self::Anonymous => return Ok(RegistryAuth::Anonymous),
-            Self::Basic(user, password) => {
-                return Ok(RegistryAuth::Basic(user.clone(), password.reveal().into()));
-            }
-            Self::DockerConfig(file) => file,
-        };
-        let unusable = |reason: String| format!("{}: {reason}", file.display());
-        let bytes = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-        let config: Config = json::strict(&bytes).map_err(|error| unusable(error.to_string()))?;
-        if config.cred_helpers.contains_key(registry) {
-            let reason = format!(
-                "{registry} uses a credential helper; give KEDGE_REGISTRY_USER and _PASSWORD instead"
-            );
-            return Err(unusable(reason));
-        }
-        let names = if registry == "index.docker.io" || registry == "docker.io" {
-            vec!["https://index.docker.io/v1/".to_owned(), "docker.io".into()]
-        } else {
-            vec![registry.to_owned(), format!("https://{registry}")]
-        };
-        let Some(login) =
-            names.iter().find_map(|name| config.auths.get(name)).filter(|login| !login.auth.is_empty())
-        else {
-            return Ok(RegistryAuth::Anonymous);
-        };
-        let decoded = base64::engine::general_purpose::STANDARD.decode(&login.auth).ok();
-        let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-        let (user, password) = decoded
-            .as_deref()
-            .and_then(|text| text.split_once(':'))
-            .ok_or_else(|| unusable(format!("the login of {registry} cannot be read")))?;
-        Ok(RegistryAuth::Basic(user.into(), password.into()))
     }
+}
+
+/// What went wrong with all its causes, in few words: much of it comes from the other end.
+fn said(error: &impl Fault) -> String {
+    if error.status() == Some(404) {
+        return "there is no such thing".into();
+    }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text.chars().take(MAX_SAID).collect()
 }
 
 /// TLS needs a crypto provider for the process; the first that is installed stays.
@@ -105,140 +320,3 @@ fn install_crypto() {
         drop(rustls::crypto::ring::default_provider().install_default());
     });
 }
-
-pub(super) async fn pull(
-    reference: &str,
-    name: &str,
-    options: &Options,
-    staging: &Path,
-    progress: &dyn Progress,
-) -> Result<ImageInput, String> {
-    install_crypto();
-    let from: Reference =
-        name.parse().map_err(|error| format!("{name:?} is not an image reference: {error}"))?;
-    let registry = from.resolve_registry().to_owned();
-    let config = ClientConfig {
-        protocol: ClientProtocol::HttpsExcept(options.insecure_registries.clone()),
-        ..ClientConfig::default()
-    };
-    let client = Client::new(config);
-    let auth = options.credentials.for_registry(from.registry())?;
-    let failed = |error: &dyn std::fmt::Display| format!("{registry}: {error}");
-    client.auth(&from, &auth, RegistryOperation::Pull).await.map_err(|error| failed(&error))?;
-
-    let (mut descriptor, mut bytes) =
-        manifest(&client, &from, &auth).await.map_err(|error| failed(&error))?;
-    if archive::is_index(&descriptor) {
-        let index: Index = json::strict(&bytes).map_err(|error| failed(&error))?;
-        let chosen = archive::choose(&index, &options.platform)?;
-        let by_digest = from.clone_with_digest(chosen.digest.to_string());
-        (descriptor, bytes) = manifest(&client, &by_digest, &auth).await.map_err(|error| failed(&error))?;
-        if descriptor.digest != chosen.digest {
-            return Err(failed(&format_args!(
-                "gave {} where {} was asked for",
-                descriptor.digest, chosen.digest
-            )));
-        }
-    }
-    let manifest: Manifest = json::strict(&bytes).map_err(|error| failed(&error))?;
-    if manifest.config.size > limits::METADATA {
-        return Err(failed(&"the image configuration is too large"));
-    }
-    let total = manifest.layers.iter().map(|layer| layer.size).sum();
-    progress.begin(&format!("pulling {name}"), Some(total));
-    for one in manifest.layers.iter().chain([&manifest.config]) {
-        download(&client, &from, one, &blob_file(staging, &one.digest), progress)
-            .await
-            .map_err(|error| failed(&error))?;
-    }
-    progress.end();
-    let config =
-        std::fs::read(blob_file(staging, &manifest.config.digest)).map_err(|error| failed(&error))?;
-    if Digest::of(&config) != manifest.config.digest {
-        return Err(failed(&"the image configuration is not what its digest says"));
-    }
-    progress.begin(&format!("checking {name}"), Some(total));
-    let part = |one: &Descriptor| {
-        let path = blob_file(staging, &one.digest);
-        let size = std::fs::metadata(&path).map_err(|error| failed(&error))?.len();
-        Ok(Source::Part { path, offset: 0, size })
-    };
-    let layers = archive::layers_of(&manifest, &config, part, progress)?;
-    progress.end();
-    let (reference, manifest_type) = (reference.into(), descriptor.media_type);
-    Ok(ImageInput { reference, manifest_type, manifest: bytes, config, layers })
-}
-
-fn blob_file(staging: &Path, digest: &Digest) -> PathBuf {
-    staging.join(digest.hex())
-}
-
-/// A manifest or index with what it is.
-async fn manifest(
-    client: &Client,
-    from: &Reference,
-    auth: &RegistryAuth,
-) -> Result<(Descriptor, Vec<u8>), String> {
-    let list = "application/vnd.docker.distribution.manifest.list.v2+json";
-    let accepted = [media::MANIFEST, media::DOCKER_MANIFEST, media::INDEX, list];
-    let (bytes, _) =
-        client.pull_manifest_raw(from, auth, &accepted).await.map_err(|error| error.to_string())?;
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Typed {
-        media_type: Option<String>,
-        manifests: Option<Vec<Descriptor>>,
-    }
-    let typed: Typed = json::strict(&bytes).map_err(|error| error.to_string())?;
-    let usual = if typed.manifests.is_some() { media::INDEX } else { media::MANIFEST };
-    let digest = Digest::of(&bytes);
-    if let Some(wanted) = from.digest().filter(|wanted| *wanted != digest.to_string()) {
-        return Err(format!("gave {digest} where {wanted} was asked for"));
-    }
-    let descriptor = Descriptor {
-        media_type: typed.media_type.unwrap_or_else(|| usual.into()),
-        digest,
-        size: bytes.len() as u64,
-        urls: Vec::new(),
-        annotations: BTreeMap::new(),
-        platform: None,
-        artifact_type: None,
-    };
-    Ok((descriptor, bytes.to_vec()))
-}
-
-/// Stores a blob under its digest, unless it is there; its content is checked later, when it is read.
-async fn download(
-    client: &Client,
-    from: &Reference,
-    one: &Descriptor,
-    path: &Path,
-    progress: &dyn Progress,
-) -> Result<(), String> {
-    use futures_util::StreamExt as _;
-    use tokio::io::AsyncWriteExt as _;
-
-    if path.exists() {
-        progress.advance(one.size);
-        return Ok(());
-    }
-    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-    let digest = one.digest.to_string();
-    let mut stream =
-        client.pull_blob_stream(from, digest.as_str()).await.map_err(|error| error.to_string())?;
-    let mut out = tokio::fs::File::create(path).await.map_err(failed)?;
-    let mut count = 0_u64;
-    while let Some(piece) = stream.next().await {
-        let piece = piece.map_err(failed)?;
-        count += piece.len() as u64;
-        if count > one.size {
-            return Err(format!("{digest} is longer than the {} bytes listed", one.size));
-        }
-        out.write_all(&piece).await.map_err(failed)?;
-        progress.advance(piece.len() as u64);
-    }
-    out.flush().await.map_err(failed)
-}
-
-#[cfg(test)]
-mod tests;

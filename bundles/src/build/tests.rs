@@ -191,6 +191,20 @@ async fn what_cannot_be_built_says_why_and_leaves_nothing() {
             format!("x-kedge: {{product: shop, version: '1', images: {{'a:1': 'zip:x'}}}}\n{service}"),
             "unknown source",
         ),
+        (
+            "collector of no service",
+            format!(
+                "x-kedge: {{product: shop, version: '1', diagnostics: {{q: {{service: b, http: '80'}}}}}}\n{service}"
+            ),
+            "diagnostics.q: there is no service",
+        ),
+        (
+            "collector of nothing",
+            format!(
+                "x-kedge: {{product: shop, version: '1', diagnostics: {{q: {{service: a}}}}}}\n{service}"
+            ),
+            "diagnostics.q: give one of",
+        ),
         ("no engine", format!("{head}{service}"), "does not answer"),
         ("unknown compose key", format!("{head}services: {{a: {{image: 'a:1', colour: red}}}}\n"), "colour"),
         ("build without image", format!("{head}services: {{a: {{build: .}}}}\n"), "image"),
@@ -265,4 +279,98 @@ fn the_vendors_trust_is_the_fingerprint_of_its_first_root() {
     let vendor = Vendor::new("a");
     let payload = Envelope::parse(&vendor.envelopes[0]).unwrap().payload;
     assert_eq!(Trust::pinned(Digest::of(&payload)), vendor.trust());
+}
+
+#[tokio::test]
+async fn an_image_with_tools_travels_without_being_a_services() {
+    let (vendor, out, dir) = (Vendor::new("a"), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let compose = "x-kedge: {product: shop, version: 1.0.0, tools: 'shop/tools:1', \
+                   images: {'shop/web:1': 'dir:web', 'shop/tools:1': 'dir:tools'}}\n\
+                   services: {web: {image: 'shop/web:1'}}\n";
+    fs::write(dir.path().join("compose.yaml"), compose).unwrap();
+    for folder in ["web", "tools"] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+        fs::write(dir.path().join(folder).join("sh"), folder).unwrap();
+    }
+    let bundle = out.path().join("x");
+    build(&options(dir.path(), &vendor), &bundle, &[&vendor.release_key], &Quiet).await.unwrap();
+    let content = verify(&bundle, &vendor).admitted.content;
+    assert_eq!(content.product.tools.as_deref(), Some("shop/tools:1"));
+    let references: Vec<&str> = content.images.iter().map(|image| image.reference.as_str()).collect();
+    assert_eq!(references, ["shop/tools:1", "shop/web:1"]);
+}
+
+/// A release whose image is a folder with these files.
+async fn of_folder(vendor: &Vendor, out: &Path, seq: u64, files: &[(&str, Vec<u8>)]) -> PathBuf {
+    let compose = "x-kedge: {product: shop, version: 1.0.0, images: {'shop/web:1': 'dir:web', 'shop/base:1': 'dir:base'}}\n\
+                   services: {web: {image: 'shop/web:1'}, base: {image: 'shop/base:1'}}\n";
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("compose.yaml"), compose).unwrap();
+    for folder in ["web", "base"] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+    }
+    fs::write(dir.path().join("base/library"), vec![1; 5000]).unwrap();
+    for (name, content) in files {
+        fs::write(dir.path().join("web").join(name), content).unwrap();
+    }
+    let options = Options { terms: terms(seq), ..options(dir.path(), vendor) };
+    let bundle = out.join(format!("{seq}.bundle"));
+    build(&options, &bundle, &[&vendor.release_key], &Quiet).await.unwrap();
+    bundle
+}
+
+fn noise(seed: u64) -> Vec<u8> {
+    let next = |state: &mut u64| {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        Some((*state >> 56) as u8)
+    };
+    let mut state = seed;
+    std::iter::from_fn(|| next(&mut state)).take(200_000).collect()
+}
+
+#[tokio::test]
+async fn a_thin_bundle_leaves_out_what_is_the_same_and_patches_what_changed() {
+    let (vendor, out) = (Vendor::new("a"), tempfile::tempdir().unwrap());
+    let old = of_folder(&vendor, out.path(), 4, &[("data", noise(1))]).await;
+    let changed = [noise(1), b"and one thing more".to_vec()].concat();
+    let new = of_folder(&vendor, out.path(), 5, &[("data", changed)]).await;
+    let output = out.path().join("thin.bundle");
+    let signers: [&dyn Signer; 1] = [&vendor.release_key];
+    let thin = thin(&new, std::slice::from_ref(&old), &output, 3, &signers, &Quiet).unwrap();
+    assert_eq!((thin.delta.left_out.len(), thin.delta.patches.len()), (1, 1));
+    assert!(thin.delta.patches[0].base.is_some() && thin.bytes < 20_000, "{}", thin.bytes);
+    assert_eq!(thin.costs.bases[0].seq, 4);
+    let (imported, full) = (verify(&output, &vendor), verify(&new, &vendor));
+    assert_eq!(imported.admitted.content, full.admitted.content);
+    assert_eq!(imported.documents.release, full.documents.release);
+
+    // The same costs without the file, and about the same quickly.
+    let costs = diff(&old, &new, 3, false, &Quiet).unwrap();
+    assert_eq!(costs.bytes(), thin.costs.bytes());
+    assert!(diff(&old, &new, 19, true, &Quiet).unwrap().bytes() < 20_000);
+
+    // A second signature goes under both documents.
+    sign_bundle(&output, &output, &crate::testing::key("another", 1)).unwrap();
+    let signatures = |bytes: &[u8]| Envelope::parse(bytes).unwrap().signatures.len();
+    let documents = verify(&output, &vendor).documents;
+    assert_eq!((signatures(&documents.release), signatures(&documents.delta.unwrap())), (2, 2));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 3, "nothing but the bundles is left");
+}
+
+#[tokio::test]
+async fn what_nothing_can_be_built_on_is_refused() {
+    let (vendor, out) = (Vendor::new("a"), tempfile::tempdir().unwrap());
+    let old = of_folder(&vendor, out.path(), 4, &[("data", noise(1))]).await;
+    let other = out.path().join("other.bundle");
+    fs::write(&other, vendor.bundle(3).bytes()).unwrap();
+    let make = |full: &Path, bases: &[PathBuf]| {
+        thin(full, bases, &out.path().join("thin"), 3, &[&vendor.release_key], &Quiet)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(make(&old, std::slice::from_ref(&other)).contains("is of product hello, not shop"));
+    assert!(make(&old, &[]).contains("1 to 16 bases"));
+    fs::write(out.path().join("cut"), &fs::read(&old).unwrap()[..3000]).unwrap();
+    assert!(make(&old, &[out.path().join("cut")]).contains("ends in the middle"));
+    assert!(!out.path().join("thin").exists());
 }

@@ -3,7 +3,7 @@
 //! A bundle's documents fix its blobs and their order: product manifest, product document, files, image
 //! manifests, configurations, layers, each in the order in which its parents list it and each once. So a reader knows name
 //! and size of every blob before it arrives, nothing that is not listed can hide in a bundle, and one set of documents
-//! makes exactly one archive.
+//! makes exactly one archive. Where a delta document leaves a layer out, its place stays empty or a patch takes it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,6 +11,7 @@ use super::{
     Blob, Compression, Content, Descriptor, Fault, File, Image, ImageConfig, Index, Kind, Layer, Manifest,
     Paths, Platform, docker_manifest, limits, media,
 };
+use crate::delta::{Delta, LeftOut, Patch};
 use crate::digest::Digest;
 use crate::json;
 use crate::product::Product;
@@ -26,6 +27,15 @@ pub struct Expected {
     files: Vec<File>,
     /// In the order of the index; filled in as manifests and configurations come.
     images: Vec<Pending>,
+    /// Layers that do not come themselves; each is taken out when the release turns out to list it.
+    absent: BTreeMap<Digest, Absent>,
+}
+
+/// Why a layer does not come itself.
+#[derive(Debug)]
+enum Absent {
+    LeftOut(LeftOut),
+    Patched(Patch),
 }
 
 /// An image of which not everything is known yet.
@@ -59,6 +69,7 @@ impl Expected {
             product: None,
             files: Vec::new(),
             images: Vec::new(),
+            absent: BTreeMap::new(),
         };
         let (products, images): (Vec<_>, Vec<_>) =
             index.manifests.into_iter().partition(|one| one.artifact_type.as_deref() == Some(media::PRODUCT));
@@ -91,6 +102,14 @@ impl Expected {
         Ok(this)
     }
 
+    /// Lets layers be left out and replaced as a verified delta document says. To be called before anything is taken.
+    #[must_use]
+    pub fn with_delta(mut self, delta: &Delta) -> Self {
+        self.absent = delta.left_out.iter().map(|one| (one.digest, Absent::LeftOut(one.clone()))).collect();
+        self.absent.extend(delta.patches.iter().map(|one| (one.digest, Absent::Patched(one.clone()))));
+        self
+    }
+
     /// The blob that must come next; `None` when all have come.
     #[must_use]
     pub fn next(&self) -> Option<&Blob> {
@@ -120,16 +139,26 @@ impl Expected {
             return Ok(());
         };
         match blob.kind {
-            Kind::ProductManifest => self.product_manifest(blob.digest, bytes),
+            Kind::ProductManifest => self.product_manifest(blob.digest, bytes)?,
             Kind::Product => {
                 let product: Product = parse("product document", bytes)?;
                 product.check().map_err(Fault::Product)?;
                 self.product = Some(product);
-                Ok(())
             }
-            Kind::ImageManifest => self.image_manifest(blob.digest, bytes),
-            Kind::Config => self.config(blob.digest, bytes),
-            Kind::File | Kind::Layer => Ok(()),
+            Kind::ImageManifest => self.image_manifest(blob.digest, bytes)?,
+            Kind::Config => self.config(blob.digest, bytes)?,
+            Kind::File | Kind::Layer | Kind::Patch => {}
+        }
+        self.all_absent_are_listed()
+    }
+
+    /// Once every layer is listed, nothing may be left of what the delta document says.
+    fn all_absent_are_listed(&self) -> Result<(), Fault> {
+        match self.absent.keys().next() {
+            Some(digest) if self.is_listed() => {
+                Err(Fault::Delta(format!("the release has no layer {digest}, or not as it is said there")))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -144,11 +173,26 @@ impl Expected {
     /// # Errors
     /// [`Fault::Missing`], or one that the whole shows: sizes that do not add up, a `manifest.json` that does not match.
     pub fn finish(self, docker: &[u8]) -> Result<Content, Fault> {
+        self.all_came()?;
         let (signed, found) = (self.signed_bytes, self.listed_bytes);
-        let content = self.into_content()?;
         if found != signed {
             return Err(Fault::ContentBytes { signed, found });
         }
+        self.whole(docker)
+    }
+
+    /// Whether all that is still to come are layers: nothing that follows can list anything more.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.remaining().all(|blob| matches!(blob.kind, Kind::Layer | Kind::Patch))
+    }
+
+    /// Everything that the bundle holds, once it [is listed](Self::is_listed); its layers need not have come.
+    ///
+    /// # Errors
+    /// One that the whole shows: a product document that names what is not there, a `manifest.json` that does not match.
+    pub fn whole(&self, docker: &[u8]) -> Result<Content, Fault> {
+        let content = self.content()?;
         if docker_manifest(&content.images) != docker {
             return Err(Fault::DockerManifest);
         }
@@ -156,20 +200,32 @@ impl Expected {
     }
 
     /// What was listed, once all of it has come.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn into_content(self) -> Result<Content, Fault> {
+        self.all_came()?;
+        self.content()
+    }
+
+    fn all_came(&self) -> Result<(), Fault> {
         let missing: Vec<_> = self.remaining().map(|blob| blob.digest).collect();
-        if !missing.is_empty() {
-            return Err(Fault::Missing(missing));
-        }
-        let product = self.product.ok_or_else(|| Fault::Product("missing".into()))?;
+        if missing.is_empty() { Ok(()) } else { Err(Fault::Missing(missing)) }
+    }
+
+    fn content(&self) -> Result<Content, Fault> {
+        let product = self.product.clone().ok_or_else(|| Fault::Product("missing".into()))?;
         let files: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
         for path in product.compose.iter().chain(&product.env_files) {
             if !files.contains(path.as_str()) {
                 return Err(Fault::Product(format!("the file {path:?} that it names is not in the bundle")));
             }
         }
-        let images = self.images.into_iter().filter_map(Pending::complete).collect();
-        Ok(Content { product, files: self.files, images })
+        let images: Vec<Image> = self.images.iter().filter_map(Pending::complete).collect();
+        if let Some(tools) = &product.tools
+            && !images.iter().any(|image| image.reference == *tools)
+        {
+            return Err(Fault::Product(format!("the image {tools:?} that it names is not in the bundle")));
+        }
+        Ok(Content { product, files: self.files.clone(), images })
     }
 
     fn product_manifest(&mut self, digest: Digest, bytes: &[u8]) -> Result<(), Fault> {
@@ -303,23 +359,54 @@ impl Expected {
         };
         self.listed_bytes = listed;
         self.seen.insert(blob.digest, blob.clone());
-        self.queues.entry(kind).or_default().push_back(blob);
+        let coming = match blob.layer.and_then(|layer| Some((layer, self.absent.remove(&blob.digest)?))) {
+            None => Some(blob),
+            Some((layer, absent)) => self.instead(&blob, layer, absent)?,
+        };
+        self.queues.entry(kind).or_default().extend(coming);
         Ok(())
+    }
+
+    /// What comes in the place of a layer that does not come itself.
+    fn instead(
+        &mut self,
+        layer: &Blob,
+        (compression, diff_id): (Compression, Digest),
+        absent: Absent,
+    ) -> Result<Option<Blob>, Fault> {
+        let (said, unpacked) = match &absent {
+            Absent::LeftOut(one) => (one.diff_id, one.unpacked),
+            Absent::Patched(one) => (one.diff_id, one.unpacked),
+        };
+        let wrong = |why: &str| Fault::Delta(format!("layer {}: {why}", layer.digest));
+        if said != diff_id {
+            return Err(wrong(&format!("its diff_id is {diff_id}, not {said}")));
+        }
+        if compression == Compression::None && layer.size != unpacked {
+            return Err(wrong(&format!("it has {} bytes, not {unpacked}", layer.size)));
+        }
+        let Absent::Patched(patch) = absent else { return Ok(None) };
+        let blob = Blob { digest: patch.patch, size: patch.patch_size, kind: Kind::Patch, layer: None };
+        if self.seen.contains_key(&blob.digest) {
+            return Err(wrong("its patch is a blob of the release"));
+        }
+        self.seen.insert(blob.digest, blob.clone());
+        Ok(Some(blob))
     }
 }
 
 impl Pending {
-    fn complete(self) -> Option<Image> {
-        let manifest = self.manifest?;
+    fn complete(&self) -> Option<Image> {
+        let manifest = self.manifest.as_ref()?;
         Some(Image {
-            reference: self.reference,
-            platform: self.platform?,
+            reference: self.reference.clone(),
+            platform: self.platform.clone()?,
             manifest: self.descriptor.digest,
             manifest_size: self.descriptor.size,
-            manifest_type: self.descriptor.media_type,
+            manifest_type: self.descriptor.media_type.clone(),
             config: manifest.config.digest,
             config_size: manifest.config.size,
-            layers: self.layers,
+            layers: self.layers.clone(),
         })
     }
 }

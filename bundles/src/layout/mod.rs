@@ -142,6 +142,9 @@ pub enum Fault {
     /// The product document breaks a rule.
     #[error("product document: {0}")]
     Product(String),
+    /// A delta document that does not fit the release.
+    #[error("delta document: {0}")]
+    Delta(String),
     /// Blobs that never came.
     #[error("{} blobs are missing, the first is {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
     Missing(Vec<Digest>),
@@ -151,6 +154,7 @@ impl Coded for Fault {
     fn code(&self) -> Code {
         match self {
             Self::Product(_) => codes::PRODUCT_DOCUMENT,
+            Self::Delta(_) => codes::DELTA,
             Self::Missing(_) => codes::BLOBS,
             _ => codes::LAYOUT,
         }
@@ -172,6 +176,8 @@ pub enum Kind {
     Config,
     /// A layer.
     Layer,
+    /// What comes in the place of a layer, see [`crate::delta`].
+    Patch,
 }
 
 impl Kind {
@@ -191,6 +197,7 @@ impl Kind {
             Self::ImageManifest => "image manifest",
             Self::Config => "image configuration",
             Self::Layer => "layer",
+            Self::Patch => "patch",
         }
     }
 }
@@ -261,6 +268,22 @@ pub struct Descriptor {
     pub platform: Option<Platform>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
+}
+
+impl Descriptor {
+    /// One of these bytes.
+    #[must_use]
+    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self {
+            media_type: media_type.into(),
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            urls: Vec::new(),
+            annotations: BTreeMap::new(),
+            platform: None,
+            artifact_type: None,
+        }
+    }
 }
 
 /// An OCI image index.

@@ -8,6 +8,7 @@
 //! | [`roots`] | 5.3, update the root role |
 //! | [`fresh`] | 5.4, update the timestamp role |
 //! | [`release`] | 5.5 and 5.6, snapshot and targets in one document |
+//! | [`delta`] | nothing: what a courier leaves out of that |
 //! | [`Trust`] | 5.2, the trusted metadata kept by the client |
 //! | [`Advance`] | what a client may write back, and only after everything verified |
 //!
@@ -18,6 +19,7 @@
 //! - Counters are kept per product and stream under the root's epoch. Under a higher epoch they start again.
 //! - Without a [`Fresh`] statement (a file) only `expires` limits how long an attacker can withhold newer releases.
 
+mod delta;
 mod fresh;
 mod refusal;
 mod release;
@@ -32,6 +34,7 @@ use crate::digest::Digest;
 use crate::envelope::Envelope;
 use crate::roles::{Fresh, Role, RoleKeys, Root};
 
+pub use delta::delta;
 pub use fresh::{VerifiedFresh, fresh};
 pub use refusal::{Document, Refusal};
 pub use release::{Verified, release};
@@ -51,6 +54,8 @@ pub struct Documents {
     pub roots: Vec<Vec<u8>>,
     /// The release envelope.
     pub release: Vec<u8>,
+    /// The delta envelope of a thin bundle.
+    pub delta: Option<Vec<u8>>,
 }
 
 /// What is true of this host and this moment. `None` fields are not checked.
@@ -91,11 +96,16 @@ pub fn signed(root: &Root, role: Role, document: &[u8]) -> Result<Vec<u8>, Refus
 
 /// Reads an envelope whose payload must be of `role`; checks no signature.
 pub(crate) fn open(role: Role, document: &[u8]) -> Result<Envelope, Refusal> {
-    let envelope = Envelope::parse(document)
-        .map_err(|error| Refusal::Malformed { document: role.into(), reason: error.to_string() })?;
-    if envelope.payload_type != role.payload_type() {
+    open_as(role.into(), role.payload_type(), document)
+}
+
+/// Reads an envelope whose payload must be of this type; checks no signature.
+fn open_as(document: Document, payload_type: &str, bytes: &[u8]) -> Result<Envelope, Refusal> {
+    let envelope =
+        Envelope::parse(bytes).map_err(|error| Refusal::Malformed { document, reason: error.to_string() })?;
+    if envelope.payload_type != payload_type {
         let found = envelope.payload_type.chars().take(80).collect();
-        return Err(Refusal::PayloadType { document: role.into(), found });
+        return Err(Refusal::PayloadType { document, found });
     }
     Ok(envelope)
 }
@@ -131,7 +141,9 @@ pub(crate) fn unverified(documents: &Documents) -> Result<Verified, Refusal> {
     let release: crate::roles::Release = payload(Document::Release, &bytes)?;
     release.check().map_err(malformed(Document::Release))?;
     release::contents(&release, documents.roots.len() as u64, documents)?;
-    Ok(Verified { release, digest: Digest::of(&bytes), root, known: false, advance: Advance::default() })
+    let digest = Digest::of(&bytes);
+    let delta = documents.delta.as_deref().map(|bytes| delta::unverified(digest, bytes)).transpose()?;
+    Ok(Verified { release, digest, root, known: false, advance: Advance::default(), delta })
 }
 
 /// Parses a payload; call only after its signatures have been checked.

@@ -18,6 +18,7 @@ pub enum Document {
     OciLayout,
     Index,
     Manifest,
+    Delta,
 }
 
 impl From<Role> for Document {
@@ -43,6 +44,7 @@ impl std::fmt::Display for Document {
             Self::OciLayout => "oci-layout",
             Self::Index => "index.json",
             Self::Manifest => "manifest.json",
+            Self::Delta => "delta document",
         })
     }
 }
@@ -171,6 +173,14 @@ pub enum Refusal {
         /// Size of what is there.
         found_size: u64,
     },
+    /// A delta document that was signed for another release.
+    #[error("the delta document is of release {named}, the bundle of {found}")]
+    DeltaRelease {
+        /// In the delta document.
+        named: Digest,
+        /// Of the bundle.
+        found: Digest,
+    },
     /// TUF 5.5.5: a lower version than one seen.
     #[error("release {seq} is older than {accepted}, which was accepted before")]
     Rollback {
@@ -238,6 +248,7 @@ pub enum Refusal {
 impl Coded for Refusal {
     fn code(&self) -> Code {
         match self {
+            Self::Malformed { document: Document::Delta, .. } => codes::DELTA,
             Self::Malformed { .. } => codes::DOCUMENT,
             Self::NewerFormat { .. } => codes::FORMAT,
             Self::Unsigned { .. } => codes::UNSIGNED,
@@ -250,6 +261,7 @@ impl Coded for Refusal {
             Self::FreshExpired { .. } => codes::FRESH_EXPIRED,
             Self::FreshFuture { .. } => codes::FRESH_FUTURE,
             Self::Content { .. } => codes::CONTENT,
+            Self::DeltaRelease { .. } => codes::DELTA_RELEASE,
             Self::Rollback { .. } => codes::ROLLBACK,
             Self::BelowFloor { .. } => codes::BELOW_FLOOR,
             Self::Equivocation { .. } => codes::EQUIVOCATION,

@@ -1,6 +1,7 @@
 //! One release (TUF 5.5 and 5.6).
 
 use super::{Advance, Context, Counter, Document, Documents, Refusal, RootSet, Trust, payload, signed};
+use crate::delta::Delta;
 use crate::digest::Digest;
 use crate::roles::{Audience, Release, Role, Root, Sized};
 
@@ -17,12 +18,14 @@ pub struct Verified {
     pub known: bool,
     /// To be remembered once the blobs have been verified as well.
     pub advance: Advance,
+    /// What a thin bundle leaves out.
+    pub delta: Option<Delta>,
 }
 
 /// Verifies a release and the documents it names.
 ///
 /// Checked in this order: signatures (TUF 5.6.3), own rules, product, stream and site, the bytes it names (5.6.2),
-/// one content per number, rollback (5.6.4) and floor, the hub's statement (5.5.2), expiry (5.6.6). Cheap and
+/// one content per number, rollback (5.6.4) and floor, the hub's statement (5.5.2), expiry (5.6.6), and what is left out. Cheap and
 /// telling checks come before dates, so that an attack is reported as one even when it is old.
 ///
 /// # Errors
@@ -62,7 +65,9 @@ pub fn release(
         counter: Some((release.product.clone(), release.stream.clone(), counter)),
         fresh: None,
     };
-    Ok(Verified { release, digest, root: roots.newest.clone(), known, advance })
+    let delta = documents.delta.as_deref();
+    let delta = delta.map(|bytes| super::delta(&roots.newest, digest, bytes)).transpose()?;
+    Ok(Verified { release, digest, root: roots.newest.clone(), known, advance, delta })
 }
 
 /// Wrong product, stream or site: a valid release of the vendor that is not meant for here.

@@ -1,12 +1,18 @@
-//! `kedgectl bundle`: building, signing, verifying and looking into bundles.
+//! `kedgectl bundle`: building, signing, verifying and looking into bundles; to registries and back; bills of materials.
+
+mod delta;
+mod parts;
+mod registry;
+mod sbom;
 
 use super::out::{self, Format, Table};
+use super::pin::Pin;
 use super::progress::Bars;
 use super::signers::{SignerArgs, borrowed};
-use super::{after, duration, input};
+use super::{after, duration, input, output};
 use crate::codes;
 use crate::error::{Failure, Result, coded};
-use crate::hub::bundle::{Checked, check, fingerprint};
+use crate::hub::bundle::{Checked, check};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use kedge_bundle::assemble::Terms;
@@ -15,7 +21,7 @@ use kedge_bundle::digest::Digest;
 use kedge_bundle::envelope::Envelope;
 use kedge_bundle::json;
 use kedge_bundle::layout::{Content, Platform};
-use kedge_bundle::roles::{Audience, PublicKey, Release, Role, Root};
+use kedge_bundle::roles::{Audience, MAX_NUMBER, PublicKey, Release, Role, Root};
 use kedge_bundle::sign::Signer;
 use kedge_bundle::verify::Trust;
 use std::path::{Path, PathBuf};
@@ -29,11 +35,25 @@ pub(crate) enum Command {
   kedgectl bundle build ./shop -o shop-1.4.0.kedge --release-key keys/release.pem --root keys/root --seq 14
   kedgectl bundle build ./shop -o shop.kedge --release-key keys/release.pem --root keys/root --seq 15 \\
       --site acme-berlin --image shop/api:1.4=binary:target/release/api --image postgres:16=registry
+  kedgectl bundle build ./shop -o shop-thin.kedge --full shop.kedge --base shop-1.3.9.kedge \\
+      --release-key keys/release.pem --root keys/root --seq 16
+
+With --base, the bundle leaves out what the older releases have brought; first installations need the full one (--full).
 
 Image sources: engine, registry, oci-archive:FILE, docker-archive:FILE, dir:FOLDER, binary:FILE; they are also
 read from x-kedge.images in the compose file. Registry credentials are KEDGE_REGISTRY_USER and
 KEDGE_REGISTRY_PASSWORD, else those of `docker login`.")]
     Build(Box<Build>),
+    /// Make a thin bundle: what a host that has an older release lacks of this one
+    #[command(after_help = "Examples:
+  kedgectl bundle delta shop-1.4.0.kedge --base shop-1.3.9.kedge -o shop-1.4.0-thin.kedge --release-key keys/release.pem
+  kedgectl bundle delta shop.kedge --base old.kedge --base older.kedge -o thin.kedge --release-key keys/release.pem --level 9")]
+    Delta(delta::Delta),
+    /// Say what an update from one bundle to another costs, layer by layer
+    #[command(after_help = "Examples:
+  kedgectl bundle diff shop-1.3.9.kedge shop-1.4.0.kedge
+  kedgectl bundle diff shop-1.3.9.kedge shop-1.4.0.kedge --estimate -o json")]
+    Diff(delta::Diff),
     /// Add a signature to a bundle
     #[command(after_help = "Examples:
   kedgectl bundle sign shop.kedge --key keys/release.pem
@@ -57,12 +77,8 @@ KEDGE_REGISTRY_PASSWORD, else those of `docker login`.")]
     Verify {
         /// The bundle
         file: PathBuf,
-        /// The vendor's root document, or the folder with the chain of them
-        #[arg(long, value_name = "PATH", required_unless_present = "root_sha256")]
-        root: Option<PathBuf>,
-        /// Fingerprint of the vendor's root document
-        #[arg(long, value_name = "HEX", conflicts_with = "root")]
-        root_sha256: Option<String>,
+        #[command(flatten)]
+        pin: Pin,
         /// How the result is written
         #[arg(short = 'o', long, default_value = "table")]
         output: Format,
@@ -76,6 +92,38 @@ KEDGE_REGISTRY_PASSWORD, else those of `docker login`.")]
         #[arg(short = 'o', long, default_value = "table")]
         output: Format,
     },
+    /// Put a bundle into an OCI registry
+    #[command(after_help = "Examples:
+  kedgectl bundle push shop-1.4.0.kedge registry.example.com/shop:1.4.0
+  kedgectl bundle push shop-1.4.0.kedge registry.example.com/shop:1.4.0 --username ci --password-stdin < token
+
+Only what the registry lacks is sent. Images can be pulled from there by digest: see -o json. Logins are those of
+`docker login`, credential helpers included, or KEDGE_REGISTRY_USER and KEDGE_REGISTRY_PASSWORD. Registries on this
+machine are spoken to without TLS, all others with it.")]
+    Push(registry::Push),
+    /// Get a bundle out of an OCI registry, and verify it
+    #[command(after_help = "Examples:
+  kedgectl bundle pull registry.example.com/shop:1.4.0 -o shop-1.4.0.kedge --root keys/root
+  kedgectl bundle pull registry.example.com/shop:1.4.0 -o shop-1.4.0.kedge --root-sha256 3f0c…
+
+The file is the one that was pushed, byte for byte. It gets its name once all of it is verified.")]
+    Pull(registry::Pull),
+    /// List what a bundle is made of: images, layers, and the packages found in them
+    #[command(after_help = "Examples:
+  kedgectl bundle sbom shop-1.4.0.kedge --format spdx -o shop-1.4.0.spdx.json
+  kedgectl bundle sbom shop-1.4.0.kedge --format cyclonedx | jq '.components[].name'
+
+Packages are those that the databases of dpkg, apk, Python and npm in the layers name; a database of rpm is told of and not
+read. The same bundle gives the same document. Digests are checked, signatures are not.")]
+    Sbom(sbom::Sbom),
+    /// Cut a bundle into parts, for media that cannot hold it in one file
+    #[command(
+        after_help = "Example:\n  kedgectl bundle split shop-1.4.0.kedge --size 4G --folder /media/stick"
+    )]
+    Split(parts::Split),
+    /// Put the parts of a bundle together again; `kedge import FOLDER` does not need it
+    #[command(after_help = "Example:\n  kedgectl bundle join /media/stick -o shop-1.4.0.kedge")]
+    Join(parts::Join),
 }
 
 /// `bundle build`.
@@ -86,6 +134,18 @@ pub(crate) struct Build {
     /// The bundle to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Overwrite a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Bundle of an older release: layers that it has are left out, changed ones become patches; may be repeated
+    #[arg(long = "base", value_name = "FILE")]
+    bases: Vec<PathBuf>,
+    /// With --base: write the full bundle of the same release here as well
+    #[arg(long, value_name = "FILE", requires = "bases")]
+    full: Option<PathBuf>,
+    /// zstd's level for patches: 1 is quick, 19 small
+    #[arg(long, default_value_t = kedge_bundle::delta::make::LEVEL, value_parser = clap::value_parser!(i32).range(1..=22))]
+    level: i32,
     /// Key to sign the release with; may be repeated
     #[arg(long = "release-key", value_name = "FILE", required_unless_present_any = ["unsigned", "signer_cmd"])]
     release_keys: Vec<PathBuf>,
@@ -97,8 +157,8 @@ pub(crate) struct Build {
     /// Root document, or the folder with the chain of them; repeated: the chain, version 1 first
     #[arg(long = "root", value_name = "PATH", required = true)]
     roots: Vec<PathBuf>,
-    /// Sequence number: higher than that of every release of this stream before
-    #[arg(long)]
+    /// Sequence number: higher than that of every release of this stream before; the first may be 1
+    #[arg(long, value_parser = sequence_number)]
     seq: u64,
     /// Lowest sequence number that hosts may still install or go back to
     #[arg(long, default_value_t = 0)]
@@ -142,6 +202,8 @@ pub(crate) struct Build {
 pub(crate) async fn run(command: Command) -> Result<()> {
     match command {
         Command::Build(args) => run_build(*args).await,
+        Command::Delta(args) => delta::delta(args),
+        Command::Diff(args) => delta::diff(&args),
         Command::Sign { file, key, signer, output } => {
             input::check_readable(&file)?;
             let signer = signer.one(key.as_ref())?;
@@ -149,7 +211,12 @@ pub(crate) async fn run(command: Command) -> Result<()> {
             out::note(&format!("{} is signed.", output.unwrap_or(file).display()));
             Ok(())
         }
-        Command::Verify { file, root, root_sha256, output } => verify(&file, root, root_sha256, output),
+        Command::Verify { file, pin, output } => verify(&file, pin, output),
+        Command::Push(args) => registry::push(args).await,
+        Command::Pull(args) => registry::pull(args).await,
+        Command::Sbom(args) => sbom::run(args),
+        Command::Split(args) => parts::split(args),
+        Command::Join(args) => parts::join(&args),
         Command::Inspect { file, output } => {
             input::check_readable(&file)?;
             let inspection = build::inspect(&file).map_err(coded)?;
@@ -162,6 +229,16 @@ pub(crate) async fn run(command: Command) -> Result<()> {
 }
 
 async fn run_build(args: Build) -> Result<()> {
+    if !args.dir.is_dir() {
+        let why = if args.dir.exists() { "is not a folder" } else { "does not exist" };
+        return Err(Failure::new(codes::INPUT, format!("the project's folder {} {why}", args.dir.display())));
+    }
+    args.full.iter().chain([&args.output]).try_for_each(|file| output::check_new(file, args.force))?;
+    if args.min_seq > args.seq {
+        let (floor, seq) = (args.min_seq, args.seq);
+        let why = format!("--min-seq {floor} is above --seq {seq}: no host could install this release");
+        return Err(Failure::new(codes::ARGUMENT, why));
+    }
     let keys = args.signer.open(&args.release_keys)?;
     let signers = borrowed(&keys);
     let notes = args.notes.as_deref().map(|path| input::read_text(path, input::MAX_DOCUMENT)).transpose()?;
@@ -188,7 +265,19 @@ async fn run_build(args: Build) -> Result<()> {
         roots: input::roots(&args.roots)?,
     };
     listed_in_root(&options.roots, &signers)?;
-    let built = build::build(&options, &args.output, &signers, &Bars::default()).await.map_err(coded)?;
+    let bars = Bars::default();
+    let (built, thin) = if args.bases.is_empty() {
+        (build::build(&options, &args.output, &signers, &bars).await.map_err(coded)?, None)
+    } else {
+        let output = build::ThinOutput {
+            bases: &args.bases,
+            level: args.level,
+            thin: &args.output,
+            full: args.full.as_deref(),
+        };
+        let (built, thin) = build::build_thin(&options, &output, &signers, &bars).await.map_err(coded)?;
+        (built, Some(thin))
+    };
     let Built { release, content, warnings } = built;
     for warning in warnings {
         out::note(&format!("warning: {}", out::clean(&warning)));
@@ -196,11 +285,18 @@ async fn run_build(args: Build) -> Result<()> {
     if args.unsigned {
         out::note("The bundle is not signed yet; no host takes it before `kedgectl bundle sign`.");
     }
-    match args.format {
-        Format::Json => out::json(&serde_json::json!({
+    match (args.format, thin) {
+        (Format::Json, thin) => out::json(&serde_json::json!({
             "file": args.output, "release": release, "content": content_json(&content),
+            "full": args.full, "delta": thin.map(|thin| thin.delta),
         })),
-        Format::Table => out::text(&format!(
+        (Format::Table, Some(thin)) => {
+            if args.full.is_none() {
+                out::note("First installations need the full bundle: --full FILE writes it as well.");
+            }
+            out::text(&delta::said(&args.output, &thin))
+        }
+        (Format::Table, None) => out::text(&format!(
             "{} holds {}: {} images, {} files, {}.\n",
             args.output.display(),
             name(&release),
@@ -228,21 +324,8 @@ fn listed_in_root(roots: &[Vec<u8>], signers: &[&dyn Signer]) -> Result<()> {
     Ok(())
 }
 
-fn verify(file: &Path, root: Option<PathBuf>, root_sha256: Option<String>, output: Format) -> Result<()> {
-    let pinned = match (root, root_sha256) {
-        (Some(path), _) => {
-            let chain = input::roots(std::slice::from_ref(&path))?;
-            let newest =
-                chain.last().ok_or_else(|| Failure::new(codes::INPUT, "there is no root document"))?;
-            fingerprint(newest)?
-        }
-        (None, text) => {
-            let text = text.unwrap_or_default().to_ascii_lowercase();
-            Digest::from_hex(text.trim_start_matches("sha256:")).map_err(|error| {
-                Failure::new(codes::ARGUMENT, "--root-sha256 is not a fingerprint").because(error)
-            })?
-        }
-    };
+fn verify(file: &Path, pin: Pin, output: Format) -> Result<()> {
+    let pinned = pin.fingerprint()?;
     input::check_readable(file)?;
     let bars = Bars::default();
     let size = std::fs::metadata(file).map(|metadata| metadata.len()).ok();
@@ -254,12 +337,16 @@ fn verify(file: &Path, root: Option<PathBuf>, root_sha256: Option<String>, outpu
     let Checked { verified, roots, bytes, .. } = checked?;
     match output {
         Format::Json => out::json(&serde_json::json!({
-            "verified": true, "digest": verified.digest, "release": verified.release, "bytes": bytes,
+            "verified": true, "needs": verified.delta.as_ref().map(kedge_bundle::delta::Delta::needs), "digest": verified.digest, "release": verified.release, "bytes": bytes,
             "root_version": verified.root.version, "roots": roots.len(),
         })),
         Format::Table => out::text(&format!(
-            "{} is good: {}, signed by {} under root version {}, can be installed until {}.\n",
+            "{} is good: {}{}, signed by {} under root version {}, can be installed until {}.\n",
             file.display(),
+            match &verified.delta {
+                Some(delta) => format!("a delta on {} to ", out::clean(&delta.built_on())),
+                None => String::new(),
+            },
             name(&verified.release),
             out::clean(&verified.root.vendor),
             verified.root.version,
@@ -281,6 +368,7 @@ fn json(inspection: &Inspection) -> serde_json::Value {
         "signatures": inspection.signatures,
         "root_sha256": inspection.fingerprints.first().map(Digest::hex),
         "root": inspection.root,
+        "delta": inspection.delta,
         "content": content_json(&inspection.content),
     })
 }
@@ -309,7 +397,7 @@ fn content_json(content: &Content) -> serde_json::Value {
 }
 
 fn describe(inspection: &Inspection) -> String {
-    let Inspection { release, digest, signatures, root, fingerprints, content } = inspection;
+    let Inspection { release, digest, signatures, root, fingerprints, content, delta } = inspection;
     let audience = match &release.audience {
         Audience::All => "all sites".to_owned(),
         Audience::Sites(sites) => sites.join(", "),
@@ -331,6 +419,11 @@ fn describe(inspection: &Inspection) -> String {
     ];
     let mut text: String =
         facts.iter().map(|(name, fact)| format!("{name:<12}{}\n", out::clean(fact))).collect();
+    if let Some(delta) = delta {
+        let (left_out, patched) = (delta.left_out.len(), delta.patches.len());
+        let fact = format!("{left_out} layers left out, {patched} patched, for {}", delta.built_on());
+        text.push_str(&format!("{:<12}{}\n", "Delta", out::clean(&fact)));
+    }
     let mut images = Table::new(["IMAGE", "PLATFORM", "LAYERS", "SIZE", "ID"]);
     for image in &content.images {
         let size = image.layers.iter().map(|layer| layer.size).sum();
@@ -358,6 +451,15 @@ fn image(text: &str) -> Result<(String, String), String> {
             Ok((reference.into(), source.into()))
         }
         _ => Err("write REF=SOURCE, for example shop/api:1.4=binary:target/release/api".into()),
+    }
+}
+
+/// As the release document takes it: nobody waits for images that could then not be signed.
+fn sequence_number(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("sequence numbers begin with 1".into()),
+        Ok(number) if number <= MAX_NUMBER => Ok(number),
+        _ => Err(format!("write a whole number from 1 to {MAX_NUMBER}")),
     }
 }
 

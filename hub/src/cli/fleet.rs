@@ -195,6 +195,16 @@ fn problem(deployment: &DeploymentStatus) -> String {
         .map_or("-".to_owned(), |problem| format!("{} {}", problem.code, problem.message))
 }
 
+/// The newest head of the audit log, as `kedge audit verify --head` takes it, and what does not go with those before.
+fn audit(status: &HostStatus) -> String {
+    let Some(head) = status.audit_heads.last() else { return "-".to_owned() };
+    let mut text = format!("{}:{} at {}", head.seq, head.sha256, head.at);
+    for odd in status.audit_heads.iter().filter(|head| !head.problem.is_empty()) {
+        text.push_str(&format!("; REWRITTEN, as told at {}: {}", odd.at, odd.problem));
+    }
+    text
+}
+
 /// One host at length.
 fn details(host: &Host, now: Timestamp) -> String {
     let nobody = HostStatus::default();
@@ -228,6 +238,7 @@ fn details(host: &Host, now: Timestamp) -> String {
             format!("{} free of {}", out::bytes(status.disk_free_bytes), out::bytes(status.disk_total_bytes)),
         ),
         ("Engine", engine),
+        ("Audit log", audit(status)),
     ];
     let mut text: String =
         facts.iter().map(|(name, fact)| format!("{name:<10} {}\n", out::clean(fact))).collect();

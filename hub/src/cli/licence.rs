@@ -214,7 +214,7 @@ fn describe(licence: &Licence, verified: bool) -> String {
 }
 
 /// The last root of the chain; the chain is the vendor's own, so its first root is believed.
-fn newest_root(paths: &[PathBuf]) -> Result<Root> {
+pub(crate) fn newest_root(paths: &[PathBuf]) -> Result<Root> {
     let chain = input::roots(paths)?;
     let first = chain.first().ok_or_else(|| Failure::new(codes::INPUT, "there is no root document"))?;
     let pinned = crate::hub::bundle::fingerprint(first)?;

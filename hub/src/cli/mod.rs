@@ -8,12 +8,16 @@ pub(crate) mod hub;
 pub(crate) mod input;
 pub(crate) mod keyfile;
 pub(crate) mod keys;
+pub(crate) mod kit;
 pub(crate) mod licence;
 pub(crate) mod out;
+pub(crate) mod output;
+pub(crate) mod pin;
 pub(crate) mod progress;
 pub(crate) mod release;
 pub(crate) mod root;
 pub(crate) mod signers;
+pub(crate) mod support;
 pub(crate) mod version;
 
 use crate::error::{Failure, Result};
@@ -25,7 +29,7 @@ use std::time::Duration;
 #[command(
     name = "kedgectl",
     version,
-    after_help = "Exit codes: 0 done, 1 unexpected, 2 wrong arguments, 10 not a bundle or compose file, 11 not trusted,\n12 expired, 13 older, 14 for another site, product or stream, 21 disk too small, 22 port taken,\n23 no hub answers, 24 hub already running, 25 store damaged, 40 refused by the hub."
+    after_help = "Exit codes: 0 done, 1 unexpected, 2 wrong arguments, 10 not a bundle or compose file, 11 not trusted,\n12 expired, 13 older, 14 for another site, product or stream, 21 disk too small, 22 port taken,\n23 no hub answers, 24 hub already running, 25 store damaged, 40 refused by the hub or a registry."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -38,9 +42,12 @@ enum Command {
     /// Make and show the vendor's keys
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Build, sign, verify and inspect bundles
+    /// Build, sign, verify, inspect, push and pull bundles
     #[command(subcommand)]
     Bundle(bundle::Command),
+    /// Make kits for hosts without a network
+    #[command(subcommand)]
+    Kit(kit::Command),
     /// Issue licences and show them
     #[command(subcommand)]
     Licence(licence::Command),
@@ -56,6 +63,9 @@ enum Command {
     /// See the hosts and their deployments
     #[command(subcommand)]
     Fleet(fleet::Command),
+    /// Ask a customer to be let in, and work there once they have agreed
+    #[command(subcommand)]
+    Support(support::Command),
     /// Print the version
     Version(version::Command),
     /// Print a completion script for a shell
@@ -72,11 +82,13 @@ impl Cli {
         match self.command {
             Command::Keys(command) => keys::run(command),
             Command::Bundle(command) => bundle::run(command).await,
+            Command::Kit(command) => kit::run(command),
             Command::Licence(command) => licence::run(command),
             Command::Compose(command) => compose::run(command),
             Command::Hub(command) => hub::run(command).await,
             Command::Release(command) => release::run(command).await,
             Command::Fleet(command) => fleet::run(command).await,
+            Command::Support(command) => support::run(command).await,
             Command::Version(command) => version::run(&command),
             Command::Completions { shell } => {
                 let mut script = Vec::new();

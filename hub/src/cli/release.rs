@@ -26,7 +26,10 @@ pub(crate) enum Command {
   kedgectl release publish shop-1.4.0.kedge
   kedgectl release publish shop-1.4.0.kedge --stream stable --data /srv/hub
 
-Publishing the same bundle again changes nothing.")]
+  kedgectl release publish shop-1.4.0-from-1.3.9.kedge && kedgectl release publish shop-1.4.0.kedge
+
+Publishing the same bundle again changes nothing. A thin bundle (`bundle delta`) is a courier's matter: hosts are told of
+the full one, and fetch from a delta what helps them. Publish it first, so that no host fetches before it is there.")]
     Publish {
         /// The bundle
         file: PathBuf,
@@ -115,14 +118,16 @@ async fn publish(path: &Path, stream: String, data: &Data, output: Format) -> Re
     let release = reply.release.unwrap_or_default();
     match output {
         Format::Json => out::json(&serde_json::json!({
-            "release": release, "already": reply.already, "hosts_told": reply.hosts_told,
+            "release": release, "already": reply.already, "hosts_told": reply.hosts_told, "delta": reply.delta,
         })),
         Format::Table => {
             let name =
                 format!("{} {} ({} {})", release.product, release.version, release.stream, release.seq);
             let told = reply.hosts_told;
             out::text(&match reply.already {
+                true if reply.delta => format!("This delta of {name} was published before.\n"),
                 true => format!("{name} was published before.\n"),
+                false if reply.delta => format!("A delta of {name} is published.\n"),
                 false => format!(
                     "{name} is published; {told} connected {} told.\n",
                     if told == 1 { "host is" } else { "hosts are" }

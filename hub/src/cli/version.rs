@@ -3,6 +3,7 @@
 use super::out::{self, Format};
 use crate::error::Result;
 use clap::Args;
+use kedge_bundle::provenance;
 
 /// What this program is.
 #[derive(Debug, Args)]
@@ -23,6 +24,10 @@ pub(crate) fn run(command: &Command) -> Result<()> {
             "version": version,
             "protocol": kedge_proto::PROTOCOL,
             "bundle_format": kedge_bundle::roles::FORMAT,
+            "commit": provenance::COMMIT,
+            "tools": provenance::TOOLS,
+            "target": provenance::TARGET,
+            "lock_sha256": provenance::LOCK_SHA256,
         })),
     }
 }

@@ -1,7 +1,7 @@
 //! Administration over `hub.sock` in the data folder: whoever may enter that folder may do everything here.
 
 use super::fleet::End;
-use super::releases::Published;
+use super::releases::{Published, Releases};
 use super::store::HostRecord;
 use super::{Shared, tokens};
 use crate::codes;
@@ -13,8 +13,10 @@ use kedge_proto::hub::v1::publish_request::Body;
 use kedge_proto::hub::v1::{
     CreateTokenReply, CreateTokenRequest, FleetReply, FleetRequest, Host, ListReleasesReply,
     ListReleasesRequest, ListTokensReply, ListTokensRequest, PublishOptions, PublishReply, PublishRequest,
-    PublishedRelease, RevokeHostReply, RevokeHostRequest, RevokeTokenReply, RevokeTokenRequest, Token,
+    PublishedRelease, RevokeHostReply, RevokeHostRequest, RevokeTokenReply, RevokeTokenRequest,
+    SupportOfferRequest, SupportRequestRequest, SupportWatchRequest, Token,
 };
+use kedge_proto::support::v1::{News, Offer, Piece, piece};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::pin::Pin;
@@ -37,11 +39,58 @@ pub(super) struct Service {
     pub(super) stop: CancellationToken,
 }
 
+type Newses = Pin<Box<dyn Stream<Item = Result<News, Status>> + Send>>;
+type Pieces = Pin<Box<dyn Stream<Item = Result<Piece, Status>> + Send>>;
 type Fleets = Pin<Box<dyn Stream<Item = Result<FleetReply, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Hub for Service {
     type WatchFleetStream = Fleets;
+    type SupportWatchStream = Newses;
+    type SupportConnectStream = Pieces;
+
+    async fn support_offer(&self, request: Request<SupportOfferRequest>) -> Result<Response<Offer>, Status> {
+        let host = request.into_inner().host;
+        Ok(Response::new(self.shared.support.offer(&self.shared.fleet, &host).await?))
+    }
+
+    async fn support_request(
+        &self,
+        request: Request<SupportRequestRequest>,
+    ) -> Result<Response<News>, Status> {
+        let SupportRequestRequest { host, file } = request.into_inner();
+        Ok(Response::new(self.shared.support.request(&self.shared.fleet, &host, file).await?))
+    }
+
+    async fn support_watch(&self, request: Request<SupportWatchRequest>) -> Result<Response<Newses>, Status> {
+        let SupportWatchRequest { host, grant_id } = request.into_inner();
+        let (now, later) = self.shared.support.watch(&host, &grant_id);
+        let later = stream::unfold(later, |mut later| async move {
+            loop {
+                match later.recv().await {
+                    Ok(news) => return Some((news, later)),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        });
+        let ours = move |news: &News| {
+            let ours = news.host == host && news.grant_id == grant_id;
+            std::future::ready(ours)
+        };
+        let all = stream::iter(now).chain(later.filter(ours)).map(Ok);
+        Ok(Response::new(Box::pin(all.take_until(self.stop.clone().cancelled_owned()))))
+    }
+
+    async fn support_connect(&self, request: Request<Streaming<Piece>>) -> Result<Response<Pieces>, Status> {
+        let mut pieces = request.into_inner();
+        let Some(Piece { body: Some(piece::Body::Meeting(meeting)) }) = pieces.message().await? else {
+            return Err(Failure::new(codes::PROTOCOL, "the first piece does not say whom to meet").into());
+        };
+        let end = self.shared.support.meet(&self.shared.fleet, &meeting.host, &meeting.grant_id).await?;
+        let relayed = super::tether::relay(pieces, end);
+        Ok(Response::new(Box::pin(relayed.take_until(self.stop.clone().cancelled_owned()))))
+    }
 
     async fn create_token(
         &self,
@@ -119,15 +168,16 @@ impl Hub for Service {
             shared.publisher.publish(&shared.releases, &upload, stream, shared.now())
         });
         let outcome = outcome.await?;
-        let hosts_told = if outcome.already {
+        let hosts_told = if outcome.already || outcome.delta {
             0
         } else {
             u32::try_from(self.shared.fleet.connected()).unwrap_or(u32::MAX)
         };
         Ok(Response::new(PublishReply {
-            release: Some(shown(&outcome.release)),
+            release: Some(shown(&self.shared.releases, &outcome.release)),
             already: outcome.already,
             hosts_told,
+            delta: outcome.delta,
         }))
     }
 
@@ -138,7 +188,7 @@ impl Hub for Service {
         let mut releases = self.shared.releases.all();
         releases.sort_by(|a, b| (&a.product, &a.stream, a.seq).cmp(&(&b.product, &b.stream, b.seq)));
         Ok(Response::new(ListReleasesReply {
-            releases: releases.iter().map(|release| shown(release)).collect(),
+            releases: releases.iter().map(|release| shown(&self.shared.releases, release)).collect(),
         }))
     }
 
@@ -264,8 +314,13 @@ fn host(shared: &Shared, record: HostRecord, with_events: bool) -> Result<Host> 
     let presence = shared.fleet.presence(&record.id);
     let last_seen = presence.map_or(record.last_seen, |(_, seen)| seen.max(record.last_seen));
     let events = if with_events { shared.store.events(&record.id)? } else { Vec::new() };
+    let mut status = shared.store.status(&record)?;
+    if !with_events {
+        // Of interest for one host; of a whole fleet too much.
+        status.audit_heads.clear();
+    }
     Ok(Host {
-        status: Some(shared.store.status(&record)?),
+        status: Some(status),
         connected: presence.is_some(),
         last_seen: last_seen.to_string(),
         enrolled: record.enrolled.to_string(),
@@ -324,7 +379,7 @@ fn each(replies: Result<Vec<FleetReply>>) -> Vec<Result<FleetReply, Status>> {
     }
 }
 
-fn shown(release: &Published) -> PublishedRelease {
+fn shown(releases: &Releases, release: &Published) -> PublishedRelease {
     PublishedRelease {
         product: release.product.clone(),
         stream: release.stream.clone(),
@@ -334,5 +389,6 @@ fn shown(release: &Published) -> PublishedRelease {
         bytes: release.bytes,
         published: release.published.to_string(),
         expires: release.expires.to_string(),
+        deltas: u32::try_from(releases.deltas(&release.digest).len()).unwrap_or(u32::MAX),
     }
 }

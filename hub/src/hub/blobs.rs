@@ -3,7 +3,7 @@
 //! The file was verified when it was published and the host verifies what it gets, so
 //! nothing is hashed here.
 
-use super::releases::{Published, Span};
+use super::releases::{Published, PublishedDelta, Span};
 use crate::codes;
 use crate::error::{Failure, Result};
 use futures_util::{Stream, stream};
@@ -17,8 +17,14 @@ use tokio::sync::Semaphore;
 /// Bytes of blob in one message.
 const CHUNK: u64 = 256 * 1024;
 
-/// The part of the file that a request from `offset` on asks for.
-pub fn span(release: &Published, digest: &str, offset: u64) -> Result<Span> {
+/// The part of which file a request from `offset` on asks for: a blob of the release, or a patch of one of its deltas.
+pub fn find(
+    release: &(Arc<Published>, Arc<File>),
+    deltas: &[(Arc<PublishedDelta>, Arc<File>)],
+    digest: &str,
+    offset: u64,
+) -> Result<(Arc<File>, Span)> {
+    let (release, file) = release;
     let unknown = || {
         let shown: String = digest.chars().take(80).collect();
         Failure::new(
@@ -30,11 +36,14 @@ pub fn span(release: &Published, digest: &str, offset: u64) -> Result<Span> {
             ),
         )
     };
-    let whole =
-        digest.parse::<Digest>().ok().and_then(|digest| release.blobs.get(&digest)).ok_or_else(unknown)?;
+    let find = |digest: Digest| {
+        let patch = || deltas.iter().find_map(|(delta, file)| Some((file, delta.patches.get(&digest)?)));
+        release.blobs.get(&digest).map(|span| (file, span)).or_else(patch)
+    };
+    let (file, whole) = digest.parse::<Digest>().ok().and_then(find).ok_or_else(unknown)?;
     // An offset at the very end is an empty rest: the host had it all.
     let length = whole.length.checked_sub(offset).ok_or_else(unknown)?;
-    Ok(Span { offset: whole.offset + offset, length })
+    Ok((file.clone(), Span { offset: whole.offset + offset, length }))
 }
 
 /// The chunks of a part of a file. Ends with an error if the file is shorter. Between chunks a stream holds no
@@ -57,9 +66,13 @@ pub fn chunks(file: Arc<File>, span: Span, reads: Arc<Semaphore>) -> impl Stream
     })
 }
 
-/// The signed documents of a release.
-pub async fn documents(file: Arc<File>, release: Arc<Published>) -> Result<Documents> {
+/// The signed documents of a release, and of its deltas.
+pub async fn documents(
+    (release, file): (Arc<Published>, Arc<File>),
+    deltas: Vec<(Arc<PublishedDelta>, Arc<File>)>,
+) -> Result<Documents> {
     read(move || {
+        let deltas = deltas.iter().map(|(delta, file)| exactly(file, delta.document));
         let places = &release.documents;
         Ok(Documents {
             roots: places.roots.iter().map(|root| exactly(&file, *root)).collect::<std::io::Result<_>>()?,
@@ -67,12 +80,13 @@ pub async fn documents(file: Arc<File>, release: Arc<Published>) -> Result<Docum
             oci_layout: exactly(&file, places.oci_layout)?,
             index: exactly(&file, places.index)?,
             manifest_json: exactly(&file, places.manifest)?,
+            deltas: deltas.collect::<std::io::Result<_>>()?,
         })
     })
     .await
 }
 
-fn exactly(file: &File, span: Span) -> std::io::Result<Vec<u8>> {
+pub(super) fn exactly(file: &File, span: Span) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(span.length).map_err(std::io::Error::other)?];
     file.read_exact_at(&mut bytes, span.offset)?;
     Ok(bytes)

@@ -28,6 +28,8 @@ pub struct Checked {
     pub documents: DocumentSpans,
     /// Where its blobs are.
     pub blobs: BTreeMap<Digest, Span>,
+    /// Where the delta document of a thin one is.
+    pub delta: Option<Span>,
     /// Its chain of roots.
     pub roots: Vec<Vec<u8>>,
     /// Length of the file.
@@ -44,11 +46,11 @@ pub fn check(path: &Path, trust: &Trust, now: Timestamp, progress: &mut dyn FnMu
     let site = one_site(&reader::documents(BufReader::new(&file)).map_err(|error| refused(&error))?, trust)?;
     file.rewind().map_err(unreadable)?;
     let context = Context { site: site.as_deref(), ..Context::at(now) };
-    let mut places = Places { end: 0, verified: None, blobs: BTreeMap::new(), progress };
+    let mut places = Places { end: 0, verified: None, delta: None, blobs: BTreeMap::new(), progress };
     reader::read(BufReader::new(&file), trust, &context, &mut places).map_err(|error| refused(&error))?;
     match places {
-        Places { verified: Some((verified, documents, roots)), blobs, .. } => {
-            Ok(Checked { verified, documents, blobs, roots, bytes })
+        Places { verified: Some((verified, documents, roots)), blobs, delta, .. } => {
+            Ok(Checked { verified, documents, blobs, delta, roots, bytes })
         }
         Places { verified: None, .. } => {
             Err(Failure::new(kedge_bundle::codes::DOCUMENT, "the bundle holds no release"))
@@ -65,7 +67,7 @@ pub fn fingerprint(root: &[u8]) -> Result<Digest> {
 }
 
 /// As which site to verify: the hub has none of its own, so it takes the first that is named.
-fn one_site(documents: &Documents, trust: &Trust) -> Result<Option<String>> {
+pub fn one_site(documents: &Documents, trust: &Trust) -> Result<Option<String>> {
     let roots = verify::roots(trust, &documents.roots).map_err(|refusal| refused(&refusal))?;
     let payload = verify::signed(&roots.newest, Role::Release, &documents.release)
         .map_err(|refusal| refused(&refusal))?;
@@ -85,6 +87,7 @@ struct Places<'a> {
     /// First byte after the last entry.
     end: u64,
     verified: Option<(Verified, DocumentSpans, Vec<Vec<u8>>)>,
+    delta: Option<Span>,
     blobs: BTreeMap<Digest, Span>,
     progress: &'a mut dyn FnMut(u64),
 }
@@ -101,6 +104,10 @@ impl Places<'_> {
 impl Sink for Places<'_> {
     type Error = Infallible;
 
+    fn takes_deltas(&self) -> bool {
+        true
+    }
+
     fn verified(&mut self, verified: &Verified, documents: &Documents) -> Result<(), Infallible> {
         // In the order of the archive.
         let oci_layout = self.entry(documents.oci_layout.len() as u64);
@@ -110,6 +117,7 @@ impl Sink for Places<'_> {
         let release = self.entry(documents.release.len() as u64);
         let spans = DocumentSpans { roots, release, oci_layout, index, manifest };
         self.verified = Some((verified.clone(), spans, documents.roots.clone()));
+        self.delta = documents.delta.as_ref().map(|delta| self.entry(delta.len() as u64));
         Ok(())
     }
 
@@ -141,7 +149,8 @@ mod tests {
 
     #[test]
     fn entries_follow_each_other_in_whole_blocks() {
-        let mut places = Places { end: 0, verified: None, blobs: BTreeMap::new(), progress: &mut |_| {} };
+        let mut places =
+            Places { end: 0, verified: None, delta: None, blobs: BTreeMap::new(), progress: &mut |_| {} };
         let offsets: Vec<_> = [0, 1, 512, 513].map(|length| places.entry(length).offset).to_vec();
         assert_eq!(offsets, [512, 1024, 2048, 3072]);
         assert_eq!(places.end, 3072 + 1024);

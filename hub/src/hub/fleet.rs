@@ -6,12 +6,16 @@
 //! which hold one value each: a slow host costs no queue.
 
 use jiff::Timestamp;
+use kedge_proto::tether::v1::hub_frame::Body;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// Changes that a watcher may lag behind before it is sent the whole fleet again.
 const CHANGES: usize = 1024;
+
+/// Things about support that may wait for a host.
+const ASKED: usize = 8;
 
 /// Why the hub ends a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,7 @@ struct Occupied {
     last_seen: Timestamp,
     acked: watch::Sender<u64>,
     end: watch::Sender<Option<End>>,
+    support: mpsc::Sender<Body>,
 }
 
 #[derive(Default)]
@@ -68,6 +73,8 @@ pub struct Seat {
     pub acked: watch::Receiver<u64>,
     /// Set when the stream must end.
     pub end: watch::Receiver<Option<End>>,
+    /// What is asked of the host about support.
+    pub support: mpsc::Receiver<Body>,
     host: String,
     fleet: Fleet,
 }
@@ -83,19 +90,27 @@ impl Fleet {
     pub fn sit(&self, host: &str, acked: u64, now: Timestamp) -> Seat {
         let (acked, acked_rx) = watch::channel(acked);
         let (end, end_rx) = watch::channel(None);
+        let (support, support_rx) = mpsc::channel(ASKED);
         let mut seats = self.lock();
         if seats.stopping {
             end.send_replace(Some(End::Stopping));
         }
         seats.next += 1;
         let number = seats.next;
-        let occupied = Occupied { seat: number, since: now, last_seen: now, acked, end };
+        let occupied = Occupied { seat: number, since: now, last_seen: now, acked, end, support };
         if let Some(former) = seats.taken.insert(host.to_owned(), occupied) {
             former.end.send_replace(Some(End::Replaced));
         }
         drop(seats);
         self.changed(host);
-        Seat { number, acked: acked_rx, end: end_rx, host: host.to_owned(), fleet: self.clone() }
+        Seat {
+            number,
+            acked: acked_rx,
+            end: end_rx,
+            support: support_rx,
+            host: host.to_owned(),
+            fleet: self.clone(),
+        }
     }
 
     /// A report of this seat is stored: acknowledges it, and tells the watchers.
@@ -105,6 +120,11 @@ impl Fleet {
             occupied.last_seen = at.max(occupied.last_seen);
         }
         self.changed(host);
+    }
+
+    /// Tells the host something about support; false when it is not here, or has not yet taken what it was told before.
+    pub fn tell(&self, host: &str, body: Body) -> bool {
+        self.lock().taken.get(host).is_some_and(|occupied| occupied.support.try_send(body).is_ok())
     }
 
     /// Ends the host's stream, if it has one.

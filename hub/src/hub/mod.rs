@@ -8,7 +8,8 @@
 //!   port ── listener ──┬─ enrolment ── tokens, ca ─── store        one task each:
 //!    (TLS)             └─ tether ──┬── fleet (who is here)          accept, recorder, fresh and certificate
 //!                                  ├── recorder ───── store         renewal, publish folder, admin socket;
-//!                                  └── releases, blobs              streams live in their connection's task
+//!                                  ├── support (who meets whom)     streams live in their connection's task
+//!                                  └── releases, blobs
 //!   hub.sock ── admin ── all of the above
 //! ```
 //!
@@ -30,6 +31,7 @@ pub mod releases;
 pub mod reports;
 pub mod serve;
 pub mod store;
+pub mod support;
 mod tether;
 pub mod tokens;
 mod watch_folder;
@@ -46,6 +48,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) store: Arc<store::Store>,
     pub(crate) fleet: fleet::Fleet,
+    pub(crate) support: support::Support,
     pub(crate) releases: releases::Releases,
     pub(crate) authority: ca::Authority,
     pub(crate) publisher: publish::Publisher,

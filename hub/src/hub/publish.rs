@@ -4,13 +4,15 @@
 //! everything in it was verified, and is recorded only after the move is durable; a crash in between leaves a
 //! file that publishing again simply finds in its place. One bundle is verified at a time: it is bounded by the disk anyway.
 
+use super::blobs;
 use super::bundle::{self, Checked};
 use super::files;
-use super::releases::{Published, Releases};
+use super::releases::{Published, PublishedDelta, Releases, Span};
 use super::store::Store;
 use crate::codes;
 use crate::error::{Failure, Result};
 use jiff::Timestamp;
+use kedge_bundle::digest::Digest;
 use kedge_bundle::roles::Root;
 use kedge_bundle::verify::{self, Advance, RootSet, Trust};
 use std::path::{Path, PathBuf};
@@ -30,6 +32,8 @@ pub struct Outcome {
     pub release: Arc<Published>,
     /// It was there before.
     pub already: bool,
+    /// It is a delta of that release.
+    pub delta: bool,
 }
 
 impl Publisher {
@@ -69,9 +73,9 @@ impl Publisher {
     ) -> Result<Outcome> {
         let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         let chain = self.store.roots()?;
-        let Checked { verified, documents, blobs, roots, bytes } =
+        let Checked { verified, documents, blobs, delta, roots, bytes } =
             bundle::check(file, &trust_of(&chain)?.0, now, &mut |_| {})?;
-        let release = verified.release;
+        let release = verified.release.clone();
         if let Some(wanted) = stream.filter(|wanted| *wanted != release.stream) {
             return Err(Failure::new(
                 codes::STREAM_DIFFERS,
@@ -91,20 +95,27 @@ impl Publisher {
             documents,
             blobs,
         };
-        if releases.is_published(&published)? {
+        let already = releases.is_published(&published)?;
+        if let Some(document) = delta {
+            let patches = verified.delta.iter().flat_map(|delta| &delta.patches);
+            let patches = patches.filter_map(|one| Some((one.patch, *published.blobs.get(&one.patch)?)));
+            let delta = PublishedDelta {
+                digest: digest_of(file, document)?,
+                release: published.digest,
+                bytes,
+                document,
+                patches: patches.collect(),
+            };
+            let already = self.publish_delta(releases, file, delta)?;
+            return Ok(Outcome { release: Arc::new(published), already, delta: true });
+        }
+        if already {
             let digest = published.digest;
             let release = releases.all().into_iter().find(|held| held.digest == digest);
-            return Ok(Outcome { release: release.unwrap_or_else(|| Arc::new(published)), already: true });
+            let release = release.unwrap_or_else(|| Arc::new(published));
+            return Ok(Outcome { release, already, delta: false });
         }
-        let place = releases.path(published.digest);
-        let moved = || {
-            std::fs::File::open(file)?.sync_all()?;
-            std::fs::rename(file, &place)?;
-            files::sync_folder(&place)
-        };
-        moved().map_err(|error| {
-            Failure::new(codes::STORE, format!("{} cannot be written", place.display())).because(error)
-        })?;
+        put_in_place(file, &releases.path(published.digest))?;
         let longer = if roots.len() > chain.len() { roots.as_slice() } else { &[] };
         let release = releases.add(published, longer)?;
         info!(
@@ -118,8 +129,38 @@ impl Publisher {
             release.stream,
             release.seq
         );
-        Ok(Outcome { release, already: false })
+        Ok(Outcome { release, already: false, delta: false })
     }
+
+    /// Puts a thin bundle beside its release, which may come later: whoever is told of that finds the delta there.
+    fn publish_delta(&self, releases: &Releases, file: &Path, delta: PublishedDelta) -> Result<bool> {
+        if releases.has_delta(&delta)? {
+            return Ok(true);
+        }
+        put_in_place(file, &releases.path(delta.digest))?;
+        info!(release = %delta.release, digest = %delta.digest, "Published a delta of release {}.", delta.release);
+        releases.add_delta(delta)?;
+        Ok(false)
+    }
+}
+
+fn put_in_place(file: &Path, place: &Path) -> Result<()> {
+    let moved = || {
+        std::fs::File::open(file)?.sync_all()?;
+        std::fs::rename(file, place)?;
+        files::sync_folder(place)
+    };
+    moved().map_err(|error: std::io::Error| {
+        Failure::new(codes::STORE, format!("{} cannot be written", place.display())).because(error)
+    })
+}
+
+fn digest_of(file: &Path, span: Span) -> Result<Digest> {
+    let read = || blobs::exactly(&std::fs::File::open(file)?, span);
+    let bytes = read().map_err(|error| {
+        Failure::new(codes::STORE, format!("{} cannot be read", file.display())).because(error)
+    })?;
+    Ok(Digest::of(&bytes))
 }
 
 /// What the hub believes, from its chain of roots (everything that descends from the first of them), and

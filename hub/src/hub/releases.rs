@@ -71,6 +71,27 @@ pub struct Published {
     pub blobs: BTreeMap<Digest, Span>,
 }
 
+/// What a thin bundle of a release holds beside its documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedDelta {
+    /// Of the delta document as it is.
+    pub digest: Digest,
+    /// The release it is of.
+    pub release: Digest,
+    /// Bytes of the thin bundle.
+    pub bytes: u64,
+    /// Where the delta document is.
+    pub document: Span,
+    /// Where the patches are.
+    pub patches: BTreeMap<Digest, Span>,
+}
+
+/// Deltas of one release, at most: a host gets the documents of all of them.
+const MAX_DELTAS: usize = 16;
+
+/// Bytes of the delta documents of one release, at most: the message with a release's documents is bounded.
+const MAX_DELTA_BYTES: u64 = 4 << 20;
+
 impl Published {
     /// Whether hosts of this site may have it.
     pub fn is_for(&self, site: &str) -> bool {
@@ -121,6 +142,8 @@ pub struct Releases {
 #[derive(Default)]
 struct Held {
     by_digest: BTreeMap<Digest, Arc<Published>>,
+    /// By the release they are of, which need not be published yet.
+    deltas: BTreeMap<Digest, Vec<Arc<PublishedDelta>>>,
     /// Open once, read at any place by any number of streams.
     files: HashMap<Digest, Arc<File>>,
     /// By site.
@@ -140,6 +163,15 @@ impl Releases {
             }
             held.files.insert(release.digest, Arc::new(file));
             held.by_digest.insert(release.digest, Arc::new(release));
+        }
+        for delta in store.deltas::<PublishedDelta>()? {
+            let path = path_of(&folder, delta.digest);
+            // One that is gone costs bytes on the line, nothing else.
+            let Ok(file) = File::open(&path) else { continue };
+            if file.metadata().is_ok_and(|metadata| metadata.len() == delta.bytes) {
+                held.files.insert(delta.digest, Arc::new(file));
+                held.deltas.entry(delta.release).or_default().push(Arc::new(delta));
+            }
         }
         Ok(Releases { store, folder, fresh_key, held: Mutex::new(held), version: watch::Sender::new(0) })
     }
@@ -166,6 +198,41 @@ impl Releases {
             let message = format!("there is no release {} for site {site}", shown.escape_debug());
             Failure::new(codes::RELEASE_UNKNOWN, message)
         })
+    }
+
+    /// The deltas of a release, each with its file.
+    pub fn deltas(&self, release: &Digest) -> Vec<(Arc<PublishedDelta>, Arc<File>)> {
+        let held = self.lock();
+        let deltas = held.deltas.get(release).into_iter().flatten();
+        deltas.filter_map(|delta| Some((delta.clone(), held.files.get(&delta.digest)?.clone()))).collect()
+    }
+
+    /// Stores a delta whose file is in place. Nobody is told: it is for those who fetch the release from now on.
+    pub fn add_delta(&self, delta: PublishedDelta) -> Result<()> {
+        let path = self.path(delta.digest);
+        let file = File::open(&path).map_err(|error| {
+            Failure::new(codes::STORE, format!("{} cannot be read", path.display())).because(error)
+        })?;
+        self.store.add_delta(&delta.digest.to_string(), &delta)?;
+        let mut held = self.lock();
+        held.files.insert(delta.digest, Arc::new(file));
+        held.deltas.entry(delta.release).or_default().push(Arc::new(delta));
+        Ok(())
+    }
+
+    /// Whether a delta is there already; refuses one too many.
+    pub fn has_delta(&self, delta: &PublishedDelta) -> Result<bool> {
+        let held = self.lock();
+        let of_release = held.deltas.get(&delta.release).map(Vec::as_slice).unwrap_or_default();
+        if of_release.iter().any(|one| one.digest == delta.digest) {
+            return Ok(true);
+        }
+        let bytes: u64 = of_release.iter().map(|one| one.document.length).sum();
+        if of_release.len() >= MAX_DELTAS || bytes + delta.document.length > MAX_DELTA_BYTES {
+            let message = format!("release {} has {} deltas already", delta.release, of_release.len());
+            return Err(Failure::new(codes::TOO_LARGE, message));
+        }
+        Ok(false)
     }
 
     /// Whether a release is there already; refuses another one under the same number.

@@ -6,7 +6,7 @@
 //! from a report.
 
 use kedge_proto::tether::v1::{Hello, Report};
-use kedge_proto::v1::{Event, HostStatus};
+use kedge_proto::v1::{AuditHead, Event, HostStatus};
 
 /// Most deployments held for a host.
 pub const MAX_DEPLOYMENTS: usize = 256;
@@ -16,6 +16,8 @@ pub const MAX_SERVICES: usize = 512;
 pub const MAX_EVENTS: usize = 200;
 /// Longest free text kept, in bytes.
 const MAX_TEXT: usize = 2048;
+/// Most heads of a host's audit log that are held. The first is always among them.
+const MAX_HEADS: usize = 32;
 
 /// Cuts a report to the sizes the hub holds. Refusing it instead would make the agent send it for ever.
 /// Returns whether anything was cut.
@@ -71,6 +73,8 @@ pub fn apply(status: &mut HostStatus, report: Report) {
         *status = HostStatus {
             host_id: status.host_id.clone(),
             site: status.site.clone(),
+            // What a host has said of its audit log is never forgotten at its word.
+            audit_heads: std::mem::take(&mut status.audit_heads),
             ..HostStatus::default()
         };
     }
@@ -90,6 +94,8 @@ pub fn apply(status: &mut HostStatus, report: Report) {
         disk_total_bytes,
         cpus,
         clock,
+        audit,
+        audit_heads: _,
     } = change;
     let texts = [
         (&mut status.agent_version, agent_version),
@@ -121,6 +127,10 @@ pub fn apply(status: &mut HostStatus, report: Report) {
     if clock.is_some() {
         status.clock = clock;
     }
+    if let Some(head) = audit.filter(is_head) {
+        hold(&mut status.audit_heads, head.clone());
+        status.audit = Some(head);
+    }
     for deployment in deployments {
         let held = status.deployments.iter().position(|held| held.name == deployment.name);
         match (held, deployment.removed) {
@@ -134,6 +144,42 @@ pub fn apply(status: &mut HostStatus, report: Report) {
         }
     }
     status.deployments.sort_by(|a, b| a.name.cmp(&b.name));
+}
+
+/// Whether it is one: a digest, and a time of no more than a time's length.
+fn is_head(head: &AuditHead) -> bool {
+    let hex = head.sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    head.seq > 0 && head.sha256.len() == 64 && hex && head.at.len() <= 64
+}
+
+/// Holds a head with those before, and says in it what does not go with them. A log only grows, and its lines stay what they
+/// were. Those that show something are held for good, as far as there is room.
+fn hold(heads: &mut Vec<AuditHead>, mut head: AuditHead) {
+    let known = heads.iter().find(|held| held.seq == head.seq);
+    if known.is_some_and(|held| held.sha256 == head.sha256) {
+        return;
+    }
+    head.problem = match heads.iter().map(|held| held.seq).max() {
+        _ if known.is_some() => format!("line {} is not the line that it was", head.seq),
+        Some(last) if head.seq < last => format!("it ends at line {}, and had {last} before", head.seq),
+        _ => String::new(),
+    };
+    heads.push(head);
+    if heads.len() > MAX_HEADS {
+        heads.remove(dispensable(heads));
+    }
+}
+
+/// Which of them is missed least: what is left lies the closer together the newer it is.
+fn dispensable(heads: &[AuditHead]) -> usize {
+    let newest = heads.last().map_or(0, |head| head.seq);
+    let gap = |at: usize| {
+        let (before, after) = (heads[at - 1].seq, heads[at + 1].seq);
+        after.saturating_sub(before) as f64 / (newest.saturating_sub(heads[at].seq) + 1) as f64
+    };
+    let inner = 1..heads.len() - 1;
+    let unsuspicious = inner.filter(|at| heads[*at].problem.is_empty());
+    unsuspicious.min_by(|a, b| gap(*a).total_cmp(&gap(*b))).unwrap_or(1)
 }
 
 /// How far the hub has followed a host's reports.
@@ -188,6 +234,34 @@ mod tests {
             engine: Some(EngineStatus { reachable: true, version: "20.10".into(), ..Default::default() }),
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn heads_of_the_audit_log_are_held_and_one_that_contradicts_them_is_marked() {
+        let mut status = held();
+        let mut told = |full, seq, digit: &str| {
+            let audit = Some(AuditHead { seq, sha256: digit.repeat(64), ..AuditHead::default() });
+            apply(&mut status, report(full, HostStatus { audit, ..HostStatus::default() }));
+            status.audit_heads.last().unwrap().clone()
+        };
+        assert_eq!(told(true, 10, "a").problem, "");
+        assert_eq!(told(false, 20, "b").problem, "");
+        // Said twice is held once; a full report forgets nothing; what is no digest is none.
+        assert_eq!(told(true, 20, "b").seq, 20);
+        assert_eq!(told(true, 21, "B").seq, 20);
+        assert!(told(true, 20, "c").problem.contains("line 20 is not"));
+        assert!(told(false, 12, "d").problem.contains("had 20 before"));
+        for seq in 21..300 {
+            assert_eq!(told(false, seq, "e").problem, "");
+        }
+        let heads = &status.audit_heads;
+        assert_eq!((heads.len(), heads[0].seq, heads.last().unwrap().seq), (MAX_HEADS, 10, 299));
+        // Many new ones, and a few of every age.
+        for (from, until) in [(21, 200), (200, 280), (280, 300)] {
+            let many = heads.iter().filter(|head| (from..until).contains(&head.seq)).count();
+            assert!((2..=20).contains(&many), "{many} of {from} to {until}");
+        }
+        assert_eq!(heads.iter().filter(|head| !head.problem.is_empty()).count(), 2);
     }
 
     #[test]

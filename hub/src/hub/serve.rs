@@ -12,6 +12,7 @@ use super::listener::{self, ServerCertificate};
 use super::publish::{self, Publisher};
 use super::releases::Releases;
 use super::store::Store;
+use super::support::Support;
 use super::{Clock, Shared, admin, enrolment, fresh, recorder, tether, watch_folder};
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -122,6 +123,7 @@ impl Hub {
         let shared = Arc::new(Shared {
             store,
             fleet: Fleet::default(),
+            support: Support::default(),
             releases,
             authority,
             publisher,

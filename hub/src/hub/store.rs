@@ -32,6 +32,8 @@ const HOSTS: TableDefinition<&str, &[u8]> = TableDefinition::new("hosts.v1");
 const STATUSES: TableDefinition<&str, &[u8]> = TableDefinition::new("statuses.v1");
 const EVENTS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("events.v1");
 const RELEASES: TableDefinition<&str, &[u8]> = TableDefinition::new("releases.v1");
+/// By the digest of the delta document.
+const DELTAS: TableDefinition<&str, &[u8]> = TableDefinition::new("deltas.v1");
 /// The vendor's chain of root envelopes, by version.
 const ROOTS: TableDefinition<u64, &[u8]> = TableDefinition::new("roots.v1");
 
@@ -117,6 +119,7 @@ impl Store {
             write.open_table(STATUSES)?;
             write.open_table(EVENTS)?;
             write.open_table(RELEASES)?;
+            write.open_table(DELTAS)?;
             write.open_table(ROOTS)?;
             write.commit()?;
             Ok(db)
@@ -293,6 +296,18 @@ impl Store {
         put(&mut write.open_table(RELEASES)?, digest, release)?;
         put_roots(&write, roots)?;
         Ok(write.commit()?)
+    }
+
+    /// Adds a delta of a release.
+    pub fn add_delta<R: Serialize>(&self, digest: &str, delta: &R) -> Result<()> {
+        let write = self.db.begin_write()?;
+        put(&mut write.open_table(DELTAS)?, digest, delta)?;
+        Ok(write.commit()?)
+    }
+
+    /// All deltas, by digest.
+    pub fn deltas<R: DeserializeOwned>(&self) -> Result<Vec<R>> {
+        values(&self.db.begin_read()?.open_table(DELTAS)?)
     }
 
     /// All releases, by digest.

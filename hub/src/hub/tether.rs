@@ -7,15 +7,17 @@
 use super::Shared;
 use super::blobs;
 use super::ca;
-use super::fleet::{End, Seat};
+use super::fleet::{End as Ending, Seat};
 use super::listener::Peer;
 use super::recorder::Entry;
 use super::reports;
 use super::store::{Arrived, HostRecord};
+use super::support::End;
 use crate::codes;
 use crate::error::{Failure, Result};
 use futures_util::{Stream, StreamExt, stream};
 use kedge_proto::PROTOCOL;
+use kedge_proto::support::v1::{Piece, piece};
 use kedge_proto::tether::v1::agent_frame::Body as FromAgent;
 use kedge_proto::tether::v1::hub_frame::Body as FromHub;
 use kedge_proto::tether::v1::tether_server::Tether;
@@ -27,6 +29,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
@@ -36,8 +39,8 @@ pub(super) const MAX_MESSAGE: usize = 1 << 20;
 const IN_FLIGHT: u64 = 16;
 /// Time for the first frame.
 const HELLO_TIME: Duration = Duration::from_secs(10);
-/// What this hub can do beyond protocol 1. Nothing yet.
-const CAPABILITIES: [&str; 0] = [];
+/// What this hub can do beyond protocol 1.
+const CAPABILITIES: [&str; 1] = ["support"];
 /// Longest session name and agent version, in bytes.
 const MAX_NAME: usize = 128;
 
@@ -48,6 +51,7 @@ pub(super) struct Service {
 }
 
 type Frames = Pin<Box<dyn Stream<Item = Result<HubFrame, Status>> + Send>>;
+type Pieces = Pin<Box<dyn Stream<Item = Result<Piece, Status>> + Send>>;
 type Chunks = Pin<Box<dyn Stream<Item = Result<BlobChunk, Status>> + Send>>;
 
 impl Service {
@@ -68,6 +72,7 @@ impl Service {
 impl Tether for Service {
     type ConnectStream = Frames;
     type FetchBlobStream = Chunks;
+    type SupportStream = Pieces;
 
     async fn connect(&self, request: Request<Streaming<AgentFrame>>) -> Result<Response<Frames>, Status> {
         let host = self.host(&request)?;
@@ -87,18 +92,34 @@ impl Tether for Service {
         request: Request<FetchDocumentsRequest>,
     ) -> Result<Response<Documents>, Status> {
         let host = self.host(&request)?;
-        let (release, file) = self.shared.releases.find(&request.get_ref().release_digest, &host.site)?;
-        Ok(Response::new(blobs::documents(file, release).await?))
+        let release = self.shared.releases.find(&request.get_ref().release_digest, &host.site)?;
+        let deltas = self.shared.releases.deltas(&release.0.digest);
+        Ok(Response::new(blobs::documents(release, deltas).await?))
     }
 
     async fn fetch_blob(&self, request: Request<FetchBlobRequest>) -> Result<Response<Chunks>, Status> {
         let host = self.host(&request)?;
         let FetchBlobRequest { release_digest, digest, offset } = request.into_inner();
-        let (release, file) = self.shared.releases.find(&release_digest, &host.site)?;
-        let span = blobs::span(&release, &digest, offset)?;
+        let release = self.shared.releases.find(&release_digest, &host.site)?;
+        let deltas = self.shared.releases.deltas(&release.0.digest);
+        let (file, span) = blobs::find(&release, &deltas, &digest, offset)?;
         debug!(host = host.id, digest, offset, "Host {} fetches {digest} from byte {offset}.", host.id);
         let chunks = blobs::chunks(file, span, self.shared.reads.clone());
         Ok(Response::new(Box::pin(chunks.map(|chunk| chunk.map_err(Status::from)))))
+    }
+
+    async fn support(&self, request: Request<Streaming<Piece>>) -> Result<Response<Pieces>, Status> {
+        let host = self.host(&request)?;
+        let mut pieces = request.into_inner();
+        let first = tokio::time::timeout(HELLO_TIME, pieces.message()).await;
+        let silent = || Failure::new(codes::SILENT, "nobody said which meeting this is");
+        let Some(Piece { body: Some(piece::Body::Meeting(meeting)) }) = first.map_err(|_| silent())?? else {
+            return Err(silent().into());
+        };
+        let end = self.shared.support.come(&host.id, &meeting.grant_id, &meeting.meeting);
+        let end = end.ok_or_else(|| Failure::new(codes::PROTOCOL, "nobody waits at this meeting"))?;
+        info!(host = host.id, grant = meeting.grant_id, "A support session with host {} begins.", host.id);
+        Ok(Response::new(relay(pieces, end)))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
@@ -111,6 +132,25 @@ impl Tether for Service {
             hub_ca_der: self.shared.authority.certificate().to_vec(),
         }))
     }
+}
+
+/// Passes sealed pieces on, both ways, as fast as both take them. Either end's going is the end of both.
+pub(super) fn relay(mut pieces: Streaming<Piece>, end: End) -> Pieces {
+    let End { to, from } = end;
+    tokio::spawn(async move {
+        loop {
+            let piece = tokio::select! {
+                piece = pieces.message() => piece,
+                () = to.closed() => return,
+            };
+            let Ok(Some(Piece { body: Some(piece::Body::Sealed(sealed)) })) = piece else { return };
+            if to.send(sealed).await.is_err() {
+                return;
+            }
+        }
+    });
+    let sealed = |sealed| Ok(Piece { body: Some(piece::Body::Sealed(sealed)) });
+    Box::pin(ReceiverStream::new(from).map(sealed))
 }
 
 /// One `Connect` stream.
@@ -144,9 +184,10 @@ struct Open {
 /// Why a session woke. Lives for one turn of the loop only.
 #[expect(clippy::large_enum_variant, reason = "never stored")]
 enum Wake {
-    End(End),
+    End(Ending),
     Acked(u64),
     Offers,
+    Support(Box<FromHub>),
     Frame(Option<Result<AgentFrame, Status>>),
 }
 
@@ -218,9 +259,10 @@ impl Session {
                 // All arms are cancel safe: watch channels and the frame stream keep what they have.
                 tokio::select! {
                     biased;
-                    end = seat.end.wait_for(Option::is_some) => Wake::End(end.ok().and_then(|end| *end).unwrap_or(End::Stopping)),
+                    end = seat.end.wait_for(Option::is_some) => Wake::End(end.ok().and_then(|end| *end).unwrap_or(Ending::Stopping)),
                     Ok(()) = seat.acked.changed() => Wake::Acked(*seat.acked.borrow_and_update()),
                     Ok(()) = self.offers.changed() => Wake::Offers,
+                    Some(body) = seat.support.recv() => Wake::Support(Box::new(body)),
                     frame = self.frames.next(), if *waiting < IN_FLIGHT => Wake::Frame(frame),
                 }
             };
@@ -243,6 +285,15 @@ impl Session {
                 ),
                 Wake::Frame(Some(Ok(AgentFrame { body: Some(FromAgent::Report(report)) }))) => {
                     self.take(&mut open, report).await?;
+                    continue;
+                }
+                Wake::Support(body) => *body,
+                Wake::Frame(Some(Ok(AgentFrame { body: Some(FromAgent::SupportOffer(offer)) }))) => {
+                    self.shared.support.offered(&self.host.id, &offer.ask, offer.offer.unwrap_or_default());
+                    continue;
+                }
+                Wake::Frame(Some(Ok(AgentFrame { body: Some(FromAgent::SupportNews(news)) }))) => {
+                    self.shared.support.heard(&self.host.id, news);
                     continue;
                 }
                 Wake::Frame(Some(Ok(AgentFrame { body: Some(FromAgent::Hello(_)) }))) => {

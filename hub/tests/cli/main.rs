@@ -137,6 +137,86 @@ fn a_vendor_makes_keys_builds_verifies_and_inspects_a_bundle() {
 }
 
 #[test]
+fn a_build_that_cannot_succeed_or_would_overwrite_says_so_at_once() {
+    let desk = Desk::with_keys();
+    let build = |folder: &str, output: &str, more: &[&str]| {
+        let keys = ["--release-key", "keys/release.pem", "--root", "keys"];
+        [&["bundle", "build", folder, "-o", output], &keys[..], more]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let refused = |args: Vec<String>, why: &str| {
+        let output = desk.run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && errors.contains(why), "{args:?}: {errors}");
+    };
+    refused(build("shop", "a.kedge", &["--seq", "0"]), "sequence numbers begin with 1");
+    refused(build("shop", "a.kedge", &["--seq", "9007199254740992"]), "from 1 to 9007199254740991");
+    refused(build("shop", "a.kedge", &["--seq", "1", "--min-seq", "2"]), "--min-seq 2 is above --seq 1");
+    refused(build("no-such", "a.kedge", &["--seq", "1"]), "the project's folder no-such does not exist");
+    refused(build("shop/compose.yaml", "a.kedge", &["--seq", "1"]), "is not a folder");
+    refused(build("shop", "no-such/a.kedge", &["--seq", "1"]), "there is no folder no-such");
+    assert!(!desk.path("a.kedge").exists());
+    desk.build("a.kedge", "1");
+    let before = std::fs::read(desk.path("a.kedge")).unwrap();
+    refused(build("shop", "a.kedge", &["--seq", "2"]), "a.kedge is there already [KE-7408]");
+    assert_eq!(std::fs::read(desk.path("a.kedge")).unwrap(), before);
+    let forced = build("shop", "a.kedge", &["--seq", "2", "--force"]);
+    desk.ok(&forced.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(desk.json(&["bundle", "inspect", "a.kedge"])["release"]["seq"], 2);
+}
+
+#[test]
+fn a_bill_of_materials_is_written_once_and_names_what_layers_hold() {
+    let desk = Desk::with_keys();
+    desk.write("shop/web/lib/apk/db/installed", "P:musl\nV:1.2.5-r8\nA:x86_64\nL:MIT\n");
+    desk.write("shop/web/var/lib/rpm/rpmdb.sqlite", "SQLite format 3");
+    desk.build("shop.kedge", "1");
+    let spdx = ["bundle", "sbom", "shop.kedge", "--format", "spdx"];
+    let text = desk.ok(&spdx);
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["spdxVersion"], "SPDX-2.3");
+    assert!(text.contains("pkg:apk/alpine/musl@1.2.5-r8?arch=x86_64"), "{text}");
+    assert_eq!(desk.ok(&spdx), text, "the same bundle, the same document");
+    let cyclonedx = ["bundle", "sbom", "shop.kedge", "--format", "cyclonedx", "-o", "shop.cdx.json"];
+    let output = desk.run(&cyclonedx);
+    assert!(output.status.success() && output.stdout.is_empty());
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("var/lib/rpm/rpmdb.sqlite, which cannot be read")
+    );
+    let document: Value =
+        serde_json::from_slice(&std::fs::read(desk.path("shop.cdx.json")).unwrap()).unwrap();
+    assert_eq!(document["specVersion"], "1.6");
+    desk.fails(&cyclonedx, 2);
+    desk.ok(&[&cyclonedx[..], &["--force"]].concat());
+    desk.fails(&["bundle", "sbom", "missing.kedge", "--format", "spdx"], 2);
+    assert_eq!(desk.run(&["bundle", "sbom", "shop.kedge"]).status.code(), Some(2), "a format must be named");
+}
+
+#[test]
+fn places_in_registries_are_told_apart_from_what_is_none() {
+    let desk = Desk::with_keys();
+    desk.build("shop.kedge", "1");
+    for (place, why) in [
+        ("shop:1", "names no registry"),
+        ("library/shop:1", "does not begin with a registry's host name"),
+        ("r.example/shop", "has no tag"),
+        ("r.example/Shop:1", "write REGISTRY/REPOSITORY:TAG"),
+    ] {
+        let output = desk.run(&["bundle", "push", "shop.kedge", place]);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && errors.contains(why), "{place}: {errors}");
+    }
+    let digest = format!("127.0.0.1:1/shop@sha256:{}", "0".repeat(64));
+    assert!(desk.fails(&["bundle", "push", "shop.kedge", &digest], 2).contains("push needs a tag"));
+    desk.fails(&["bundle", "push", "missing.kedge", "127.0.0.1:1/shop:1"], 2);
+    std::fs::write(desk.path("bad.kedge"), "not a bundle").unwrap();
+    desk.fails(&["bundle", "push", "bad.kedge", "127.0.0.1:1/shop:1"], 10);
+}
+
+#[test]
 fn keys_are_never_overwritten() {
     let desk = Desk::with_keys();
     let before = std::fs::read(desk.path("keys/release.pem")).unwrap();

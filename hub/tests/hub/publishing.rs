@@ -2,7 +2,9 @@
 
 use crate::common::{Stream, TestHub, bundle, code, config, hello, soon, vendor};
 use kedge_bundle::codes as bundle_codes;
+use kedge_bundle::testing::ThinBundle;
 use kedge_proto::hub::v1 as admin;
+use kedge_proto::tether::v1 as tether;
 use kedgectl::codes;
 use kedgectl::hub::{Config, Hub};
 use std::sync::Arc;
@@ -157,4 +159,35 @@ async fn the_folder_the_socket_and_the_key_are_private() {
     let _hub = Hub::start(config(&data, &vendor)).await.unwrap();
     let mode = |name: &str| std::fs::metadata(data.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(""), mode("hub.sock"), mode("authority.pem")), (0o700, 0o600, 0o600));
+}
+
+/// A delta is found by whoever fetches the release, with its patches; it tells nobody and stands for no release.
+#[tokio::test]
+async fn a_delta_lies_beside_its_release_whichever_comes_first() {
+    let hub = TestHub::start().await;
+    let (old, new) = (bundle(&hub.vendor, 1, &[]), bundle(&hub.vendor, 2, &[]));
+    let (full, digest) = (new.bytes(), new.digest().to_string());
+    let thin = ThinBundle::new(new, &old);
+    let reply = hub.publish(&thin.bytes(&hub.vendor), "").await.unwrap();
+    assert!(reply.delta && !reply.already && reply.hosts_told == 0);
+    assert_eq!(published(&hub).await, [0; 0], "a delta alone is no release");
+    assert!(!hub.publish(&full, "").await.unwrap().delta);
+    assert!(hub.publish(&thin.bytes(&hub.vendor), "").await.unwrap().already);
+    assert_eq!(published(&hub).await, [2]);
+
+    let host = hub.enrol("acme").await;
+    let mut client = hub.tether(&host).await;
+    let request = tether::FetchDocumentsRequest { release_digest: digest.clone() };
+    let documents = client.fetch_documents(request).await.unwrap().into_inner();
+    assert_eq!(documents.deltas, [thin.envelope(&[&hub.vendor.release_key])]);
+    for (patch, bytes) in &thin.patches {
+        let request =
+            tether::FetchBlobRequest { release_digest: digest.clone(), digest: patch.to_string(), offset: 3 };
+        let mut chunks = client.fetch_blob(request).await.unwrap().into_inner();
+        let mut found = Vec::new();
+        while let Some(chunk) = chunks.message().await.unwrap() {
+            found.extend_from_slice(&chunk.data);
+        }
+        assert_eq!(found, bytes[3..]);
+    }
 }

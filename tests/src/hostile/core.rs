@@ -8,6 +8,7 @@ use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
 use kedge::host::{ByteStream, Courier};
 use kedge::images::Content;
+use kedge::images::delta::Bases;
 use kedge::images::intake::{self, Room};
 use kedge::problem::Problem;
 use kedge_bundle::codes::{Code, Coded};
@@ -58,6 +59,7 @@ impl Courier for Hub {
             oci_layout: documents.oci_layout,
             index: documents.index,
             manifest_json: documents.manifest,
+            deltas: Vec::new(),
             roots: documents.roots,
             release: documents.release,
         })
@@ -84,18 +86,19 @@ pub(super) fn corrupted_resume(vendor: &Vendor) -> Result<(), Code> {
     let folder = tempfile::tempdir().expect("a folder");
     let content = Content::open(folder.path().to_owned()).expect("a store");
     let hub = Hub(vendor.bundle(8));
-    let layer = hub.0.draft.content.images[0].layers[0].digest;
-    let partial = folder.path().join("partial").join(layer.hex());
+    let layer = &hub.0.draft.content.images[0].layers[0];
+    let partial = folder.path().join("partial").join(layer.digest.hex());
     std::fs::write(&partial, b"something else").expect("a writable folder");
     let digest = hub.0.digest();
     let (trust, context) = (vendor.trust(), Context { now: vendor.now, ..vendor.context() });
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let bases = Bases { engine: None, content: content.clone() };
     let fetch = || {
         let on_bytes: intake::OnBytes = Arc::new(|_, _| {});
-        runtime.block_on(intake::from_courier(&hub, &digest, &content, &trust, &context, &Enough, &on_bytes))
+        runtime.block_on(intake::from_courier(&hub, &digest, &bases, &trust, &context, &Enough, &on_bytes))
     };
     let refused = fetch().map(drop).map_err(|problem| problem.code);
-    assert!(!content.has(&layer), "what is not verified has no place among the blobs");
+    assert!(!content.holds(&layer.digest, layer.size), "what is not verified has no place among the blobs");
     assert!(!partial.exists(), "bytes that are wrong are not kept");
     fetch().expect("the next fetch begins anew");
     refused

@@ -5,6 +5,7 @@
 //!  metadata    1 to 30: signatures, roots, numbers, dates, JSON
 //!  archives   31 to 47: tricks of tar
 //!  layouts    48 to 57: images, bombs, splits, resuming, full disks
+//!  deltas     54, and what else is done with thin bundles
 //!  accepted   three that look wrong and must be taken
 //!  further    what attackers try beyond that list
 //!  tamper     how good bundles are made bad        stage    the host that they are brought to
@@ -13,6 +14,7 @@
 mod accepted;
 mod archives;
 mod core;
+mod deltas;
 mod further;
 mod layouts;
 mod metadata;
@@ -65,10 +67,17 @@ pub struct Verdict {
 
 /// Every case, in the order in which they are brought: those that change what the host trusts come last.
 pub fn cases() -> Vec<Case> {
-    [metadata::cases(), archives::cases(), layouts::cases(), further::cases(), accepted::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        metadata::cases(),
+        archives::cases(),
+        layouts::cases(),
+        deltas::cases(),
+        further::cases(),
+        accepted::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Brings every case to one host.

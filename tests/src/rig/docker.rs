@@ -1,9 +1,11 @@
 //! An engine as the tests speak to it: through the `docker` command, as a person would.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use super::lines::Lines;
 use super::outcome::{Outcome, run};
+use super::process::Guarded;
 
 /// An engine, and the network that its published ports are in.
 #[derive(Debug, Clone)]
@@ -66,7 +68,7 @@ impl Docker {
         self.run(&arguments).succeeded().lines().map(str::to_owned).collect()
     }
 
-    /// The one container of a service.
+    /// The one container of a service; one that an update has replaced and that still ends what it has begun is none.
     ///
     /// # Panics
     /// When there is none or more than one.
@@ -80,17 +82,54 @@ impl Docker {
                 "container",
                 "ls",
                 "--all",
-                "--quiet",
                 "--no-trunc",
+                "--format",
+                "{{.ID}} {{.Names}}",
                 "--filter",
                 &filters[0],
                 "--filter",
                 &filters[1],
             ])
             .succeeded();
-        let ids: Vec<&str> = found.lines().collect();
+        let ids: Vec<&str> = found
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .filter(|(_, name)| !name.contains(kedge::plan::KEPT))
+            .map(|(id, _)| id)
+            .collect();
         assert!(ids.len() == 1, "one container of {service} in {project} was expected, there are {ids:?}");
         ids[0].to_owned()
+    }
+
+    /// Waits until the engine says that a container was removed, now or since the time given (as `docker events` takes it).
+    ///
+    /// # Panics
+    /// When it has not been after a minute.
+    #[track_caller]
+    fn wait_until_removed(&self, id: &str, since: &str) {
+        let container = format!("container={id}");
+        let mut command = self.command(Path::new("docker"));
+        command.args(["events", "--since", since, "--filter", &container, "--filter", "event=destroy"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = Guarded::spawn(&mut command).expect("docker starts");
+        let lines = Lines::follow(process.child().stdout.take().expect("a pipe"));
+        lines.wait_for(0, |_| true).unwrap_or_else(|why| panic!("{id} is not removed: {why}"));
+    }
+
+    /// Waits until those containers of a project are removed that an update has replaced.
+    ///
+    /// # Panics
+    /// When one is still there after a minute.
+    #[track_caller]
+    pub fn wait_until_replaced_are_gone(&self, project: &str) {
+        let filter = format!("label=com.docker.compose.project={project}");
+        let format = "{{.ID}} {{.Names}}";
+        let list = ["container", "ls", "--all", "--no-trunc", "--format", format, "--filter", &filter];
+        let found = self.run(&list).succeeded();
+        let named = found.lines().filter_map(|line| line.split_once(' '));
+        for (id, _) in named.filter(|(_, name)| name.contains(kedge::plan::KEPT)) {
+            self.wait_until_removed(id, "1h");
+        }
     }
 
     /// Removes everything of a compose project. Errors are for the test's output only: cleaning up goes on.

@@ -49,10 +49,16 @@ impl Hub {
     /// Makes this host a member of the fleet.
     #[track_caller]
     pub fn enrol(&self, host: &Host, site: &str) {
+        self.enrol_by(host, site, &self.url);
+    }
+
+    /// The same where the host reaches it at another address.
+    #[track_caller]
+    pub fn enrol_by(&self, host: &Host, site: &str, url: &str) {
         let token = self.kedgectl(&["hub", "token", "create", "--site", site]).succeeded();
         // In the environment, because arguments are for everyone to see.
         let mut command = host.kedge_command();
-        command.args(["enroll", "--hub", &self.url, "--root-sha256", &self.vendor.root_sha256()]);
+        command.args(["enroll", "--hub", url, "--root-sha256", &self.vendor.root_sha256()]);
         super::outcome::run(command.env("KEDGE_TOKEN", token.trim())).succeeded();
     }
 
@@ -104,7 +110,24 @@ impl Hub {
         &self.url
     }
 
-    fn data(&self) -> PathBuf {
+    /// Holds it where it is: whoever speaks to it is neither refused nor answered.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn freeze(&self) {
+        self.process.as_ref().expect("it is running").freeze().expect("it is running");
+    }
+
+    /// Lets it go on after a [`Hub::freeze`].
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn thaw(&self) {
+        self.process.as_ref().expect("it is running").thaw().expect("it is running");
+    }
+
+    /// The folder of its data, with its administration's socket.
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 }

@@ -5,9 +5,11 @@
 //! recipe is a new image under the same name. A lock file lets parallel test processes make each image once.
 
 mod debian;
+mod host;
 mod own;
 mod run;
 
+pub use host::Suite;
 pub use own::ensure_requests;
 pub use run::RigError;
 
@@ -45,7 +47,7 @@ pub enum Origin {
 /// # Errors
 /// [`RigError`] when the engine does not answer or a tool fails; what was begun is removed.
 pub fn ensure_three_tier() -> Result<Origin, RigError> {
-    ensure("three-tier", &[POSTGRES, REDIS, NGINX], debian::make_three_tier)
+    ensure("three-tier", &[POSTGRES, REDIS, NGINX], debian::SOURCES, debian::make_three_tier)
 }
 
 /// Makes sure that the engine has [`BUSYBOX`].
@@ -53,24 +55,28 @@ pub fn ensure_three_tier() -> Result<Origin, RigError> {
 /// # Errors
 /// As [`ensure_three_tier`].
 pub fn ensure_busybox() -> Result<Origin, RigError> {
-    ensure("busybox", &[BUSYBOX], debian::make_busybox)
+    ensure("busybox", &[BUSYBOX], debian::SOURCES, debian::make_busybox)
+}
+
+/// Makes sure that the engine has a customer's host of this suite. See [`super::machine`].
+///
+/// # Errors
+/// As [`ensure_three_tier`].
+pub fn ensure_host(suite: Suite) -> Result<Origin, RigError> {
+    ensure(suite.set(), &[suite.image()], host::SOURCES, |label, work| host::make(suite, label, work))
 }
 
 /// `make` is given the label that each image must carry, and an empty folder to work in.
 fn ensure(
     set: &str,
     names: &[&str],
+    sources: &[&str],
     make: impl FnOnce(&str, &Path) -> Result<(), RigError>,
 ) -> Result<Origin, RigError> {
-    let key = recipe_key();
+    let key = recipe_key(sources);
     let cache = cache_folder()?;
     fs::create_dir_all(&cache).context("make the folder", &cache)?;
-    let lock = cache.join(format!("{set}.lock"));
-    let _turn = {
-        let file = File::create(&lock).context("open", &lock)?;
-        file.lock().context("lock", &lock)?;
-        file
-    };
+    let _turn = turn(set)?;
     if in_engine(names, &key)? {
         return Ok(Origin::Engine);
     }
@@ -94,10 +100,20 @@ fn ensure(
     Ok(Origin::Made)
 }
 
+/// Whose turn it is to make something that there is to be once, among all processes of this user; until it is dropped.
+pub(super) fn turn(name: &str) -> Result<File, RigError> {
+    let cache = cache_folder()?;
+    fs::create_dir_all(&cache).context("make the folder", &cache)?;
+    let lock = cache.join(format!("{name}.lock"));
+    let file = File::create(&lock).context("open", &lock)?;
+    file.lock().context("lock", &lock)?;
+    Ok(file)
+}
+
 /// A short hash of everything that decides what is in an image: the recipe's own source.
-fn recipe_key() -> String {
+fn recipe_key(sources: &[&str]) -> String {
     let mut hash = Sha256::new();
-    for text in debian::SOURCES {
+    for text in sources {
         hash.update((text.len() as u64).to_be_bytes());
         hash.update(text);
     }

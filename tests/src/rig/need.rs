@@ -19,6 +19,10 @@ pub enum Need {
     OwnEngine,
     /// Root and Engine 26.1 unpacked below `KEDGE_NEWER_ENGINE`.
     NewerEngine,
+    /// A registry to start: Debian's `docker-registry`.
+    Registry,
+    /// `skopeo`.
+    Skopeo,
 }
 
 impl Need {
@@ -29,6 +33,8 @@ impl Need {
             Self::Compose => "compose",
             Self::OwnEngine => "own-engine",
             Self::NewerEngine => "newer-engine",
+            Self::Registry => "registry",
+            Self::Skopeo => "skopeo",
         }
     }
 
@@ -50,7 +56,17 @@ impl Need {
             Self::NewerEngine if newer_engine().is_none() => {
                 Some("KEDGE_NEWER_ENGINE names no folder with Engine 26.1".to_owned())
             }
-            Self::Engine | Self::Loop | Self::Compose | Self::OwnEngine | Self::NewerEngine => None,
+            Self::Registry if !succeeds("docker-registry", &["--version"]) => {
+                Some("docker-registry is not installed".to_owned())
+            }
+            Self::Skopeo if !succeeds("skopeo", &["--version"]) => Some("skopeo is not installed".to_owned()),
+            Self::Engine
+            | Self::Loop
+            | Self::Compose
+            | Self::OwnEngine
+            | Self::NewerEngine
+            | Self::Registry
+            | Self::Skopeo => None,
         }
     }
 }

@@ -83,6 +83,15 @@ pub fn proportional_memory(pid: u32) -> u64 {
     kibibytes(pid, "smaps_rollup", "Pss:")
 }
 
+/// Forgets the most memory that a process has held: [`peak_memory`] begins at what it holds now.
+///
+/// # Panics
+/// When it has ended, or is another user's.
+pub fn forget_peak_memory(pid: u32) {
+    // 5 resets VmHWM (proc_pid_clear_refs(5)).
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("a process of this user");
+}
+
 /// The most memory that a process has held, bytes; 0 when it has ended.
 pub fn peak_memory(pid: u32) -> u64 {
     kibibytes(pid, "status", "VmHWM:")

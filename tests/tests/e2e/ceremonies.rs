@@ -50,6 +50,7 @@ impl Story {
             "shop",
             "-o",
             "shop.kedge",
+            "--force",
             "--root",
             "keys/root",
             "--seq",
@@ -129,7 +130,8 @@ fn with_fewer_root_keys_than_must_sign_nothing_is_lost_but_the_next_root() {
     // A new first root is another vendor, to whoever was not told.
     story.vendor(&["keys", "init", "--no-passphrase", "--dir", "anew"]).succeeded();
     std::fs::rename(story.path("anew/root"), story.path("keys/root-anew")).unwrap();
-    let build = ["bundle", "build", "shop", "-o", "shop.kedge", "--root", "keys/root-anew", "--seq", "3"];
+    let build =
+        ["bundle", "build", "shop", "-o", "shop.kedge", "--force", "--root", "keys/root-anew", "--seq", "3"];
     story.vendor(&[&build[..], &["--release-key", "anew/release.pem"]].concat()).succeeded();
     story.imports("shop.kedge").failed_with(11, "KE-2102");
 }

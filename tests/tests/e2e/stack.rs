@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use kedge_tests::rig::docker::Docker;
 use kedge_tests::rig::host::{self, Host};
@@ -35,16 +36,33 @@ impl Stack {
         host.deployment(&self.name)
     }
 
-    /// Waits until it runs this version, healthy, with nothing under way.
+    /// Waits until it runs this version and nothing else, healthy, with nothing under way.
     #[track_caller]
     pub(crate) fn wait_until_it_runs(&self, host: &Host, version: &str) -> Value {
-        host.wait_for(&self.name, &format!("should run {version}"), |d| host::runs(d, version))
+        let runs = host.wait_for(&self.name, &format!("should run {version}"), |d| host::runs(d, version));
+        host.docker().wait_until_replaced_are_gone(&self.name);
+        runs
     }
 
     /// The answer of its front.
     #[track_caller]
     pub(crate) fn get(&self, host: &Host, path: &str) -> String {
         host.docker().curl(&[&self.url(path)]).succeeded()
+    }
+
+    /// Waits until its front gives this answer. A client that has looked a name up goes on with the address for as long as it
+    /// likes, and the old container lets it in until it ends: the three-tier front looks once a second.
+    #[track_caller]
+    pub(crate) fn wait_for_answer(&self, host: &Host, wanted: &str) {
+        let deadline = Instant::now() + LATECOMERS;
+        loop {
+            let answer = self.get(host, "/");
+            if answer.trim() == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{wanted:?} was expected, not {:?}", answer.trim());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// The answer of its front to a POST.
@@ -56,6 +74,9 @@ impl Stack {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 }
+
+/// How long the answer may be an old container's.
+const LATECOMERS: Duration = Duration::from_secs(10);
 
 /// Somebody who writes rows into a three-tier stack all the time, whatever happens to it, and remembers which were
 /// acknowledged.

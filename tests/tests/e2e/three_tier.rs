@@ -43,7 +43,7 @@ fn it_is_installed_and_updated_over_the_tether() {
     let customer = Customer::of(&stack, host.docker());
     hub.publish(&vendor.bundle(PRODUCT, "2.0.0"));
     stack.wait_until_it_runs(&host, "2.0.0");
-    assert_eq!(stack.get(&host, "/").trim(), "three-tier 2.0.0");
+    stack.wait_for_answer(&host, "three-tier 2.0.0");
     // The vendor sees it, too.
     hub.wait_for(&stack.name, "should show 2.0.0", |d| host::runs(d, "2.0.0"));
     customer.finds_every_row(&host, &stack);
@@ -63,7 +63,7 @@ fn an_update_that_does_not_get_healthy_undoes_itself() {
     assert!(said.contains("api"), "it should name the service that is not healthy: {said}");
     let status = stack.wait_until_it_runs(&host, "2.0.0");
     assert_eq!(status["last_problem"]["code"], "KE-3006", "{status}");
-    assert_eq!(stack.get(&host, "/").trim(), "three-tier 2.0.0");
+    stack.wait_for_answer(&host, "three-tier 2.0.0");
     // What neither release changed was never touched.
     assert_eq!(host.docker().container(&stack.name, "postgres"), database);
     customer.finds_every_row(&host, &stack);
@@ -144,7 +144,7 @@ fn on_newer(make: Make) {
     host.docker().run(&["kill", &api]).succeeded();
     stack.wait_until_it_runs(&host, "1.0.0");
     stack.import(&host, &vendor, &vendor.bundle(PRODUCT, "2.0.0")).succeeded();
-    assert_eq!(stack.get(&host, "/").trim(), "three-tier 2.0.0");
+    stack.wait_for_answer(&host, "three-tier 2.0.0");
     stack.import(&host, &vendor, &vendor.bundle(PRODUCT, "3.0.0")).failed_with(30, "KE-3006");
     stack.wait_until_it_runs(&host, "2.0.0");
     customer.finds_every_row(&host, &stack);

@@ -73,8 +73,10 @@ fn an_update_of_a_stateless_service_loses_no_request() {
         story.import(bundle).succeeded();
     }
     assert_nothing_lost(&clients.stop(), bundles.len());
-    let containers = story.host.docker().of_project("container", &story.name);
-    assert_eq!(containers.len(), 1, "what was kept to go back to is gone");
+    let docker = story.host.docker();
+    let current = docker.container(&story.name, requests::SERVICE);
+    docker.wait_until_replaced_are_gone(&story.name);
+    assert_eq!(docker.of_project("container", &story.name), [current], "what was kept to go back to is gone");
 }
 
 #[test]

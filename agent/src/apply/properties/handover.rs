@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::stacks::{build, is_possible, stacks};
 use super::*;
-use crate::plan::Desired;
+use crate::plan::{Action, Desired};
 
 /// Containers of each service that run and are known by its name.
 fn serving(rig: &Rig) -> BTreeMap<String, usize> {

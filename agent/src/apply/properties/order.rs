@@ -25,22 +25,11 @@ fn needs_any(plan: &Plan, step: &Step, others: &BTreeSet<StepId>) -> bool {
     false
 }
 
-fn about(action: &Action) -> Vec<&Target> {
+fn concerned(action: &Action) -> Vec<&Target> {
     match action {
-        Action::Start { container }
-        | Action::Stop { container }
-        | Action::Unpause { container }
-        | Action::Remove { container }
-        | Action::Rename { container, .. }
-        | Action::Update { container, .. }
-        | Action::Connect { container, .. }
-        | Action::Rejoin { container, .. }
-        | Action::Disconnect { container, .. } => vec![container],
         Action::Wait { containers, .. } => containers.iter().collect(),
-        Action::CreateNetwork { .. }
-        | Action::RemoveNetwork { .. }
-        | Action::CreateVolume { .. }
-        | Action::CreateContainer { .. } => Vec::new(),
+        Action::Drain { container, successor, .. } => vec![container, successor],
+        action => action.about().into_iter().collect(),
     }
 }
 
@@ -110,7 +99,7 @@ fn check(before: &Stack, after: &Stack, policy: Policy, pick: &[(usize, u8)]) ->
             step.needs.union(&step.after).all(|need| *need < step.id),
             "what it needs stands before it"
         );
-        for target in about(&step.action) {
+        for target in concerned(&step.action) {
             prop_assert!(target.id.as_deref().is_none_or(ours), "{} is not ours", target.name);
         }
     }

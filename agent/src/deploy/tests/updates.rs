@@ -24,6 +24,17 @@ fn versions(rig: &Rig) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The same once those that have handed over are gone, which nobody waits for.
+async fn settled(rig: &Rig) -> Vec<(String, String)> {
+    let gone = async {
+        while rig.engine.containers().iter().any(|container| container.name.contains(crate::plan::KEPT)) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+    versions(rig)
+}
+
 fn named(of: &[(&str, &str)]) -> Vec<(String, String)> {
     of.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect()
 }
@@ -47,7 +58,7 @@ async fn with_pause_nothing_more_is_changed_until_somebody_decides() {
     // A newer release is such a decision.
     last(host.import(&rig, release(&rig, 3, "pause}"), &[]).await).await.unwrap();
     assert!(!until(&host, "it is active", |d| d.active.as_ref().is_some_and(|a| a.seq == 3)).await.paused);
-    assert_eq!(versions(&rig), named(&[("hello-web-1", "3"), ("hello-web-2", "3")]));
+    assert_eq!(settled(&rig).await, named(&[("hello-web-1", "3"), ("hello-web-2", "3")]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,7 +73,7 @@ async fn what_was_paused_is_tried_again_when_it_is_resumed() {
     rig.engine.behave("web", Behaviour::Run);
     host.host.resume("hello", "ada").await.unwrap();
     until(&host, "it is active", |d| d.active.as_ref().is_some_and(|active| active.seq == 2)).await;
-    assert_eq!(versions(&rig), named(&[("hello-web-1", "2"), ("hello-web-2", "2")]));
+    assert_eq!(settled(&rig).await, named(&[("hello-web-1", "2"), ("hello-web-2", "2")]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +84,7 @@ async fn with_rollback_or_nothing_said_it_goes_back() {
     rig.engine.behave("web", Behaviour::UnhealthyAfter(Duration::from_secs(1)));
     let problem = last(host.import(&rig, release(&rig, 2, "rollback}"), &[]).await).await.unwrap_err();
     assert_eq!(problem.code, codes::ROLLED_BACK, "{problem}");
-    assert_eq!(versions(&rig), named(&[("hello-web-1", "1"), ("hello-web-2", "1")]));
+    assert_eq!(settled(&rig).await, named(&[("hello-web-1", "1"), ("hello-web-2", "1")]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +127,7 @@ async fn what_is_borne_forwards_is_not_taken_for_restored_on_the_way_back() {
     }
     let problem = last(progress).await.unwrap_err();
     assert_eq!(problem.code, codes::ROLLED_BACK, "{problem}");
-    assert_eq!(versions(&rig), named(&[("hello-web-1", "1"), ("hello-web-2", "1")]));
+    assert_eq!(settled(&rig).await, named(&[("hello-web-1", "1"), ("hello-web-2", "1")]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,4 +159,34 @@ async fn an_update_that_failed_is_never_on_disk_without_its_pause() {
     last(host.import(&rig, release(&rig, 2, "pause}"), &[]).await).await.unwrap_err();
     let pause = watching.join().unwrap();
     assert_eq!(pause.map(|pause| pause.by).as_deref(), Some("update_config of web"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_is_active_while_the_old_containers_end_and_others_are_still_cared_for() {
+    let rig = Rig::new();
+    let host = rig.start().await;
+    let release = |seq: u64| {
+        let compose = format!(
+            "services:\n  web:\n    image: example/hello:1\n    environment: {{V: '{seq}'}}\n    \
+             healthcheck: {{test: [CMD, check]}}\n  db:\n    image: example/hello:1\n    environment: {{V: '1'}}\n    restart: always\n"
+        );
+        rig.bundle_of(seq, &compose, |_| {}).bytes()
+    };
+    last(host.import(&rig, release(1), &[]).await).await.unwrap();
+    last(host.import(&rig, release(2), &[]).await).await.unwrap();
+    let leaving =
+        |versions: &[(String, String)]| versions.iter().any(|(name, _)| name.contains(crate::plan::KEPT));
+    assert!(leaving(&versions(&rig)), "{:?}", versions(&rig));
+    rig.engine.kill("hello-db-1");
+    let told = until(&host, "it is put right", |d| d.last_drift.is_some()).await;
+    assert!(leaving(&versions(&rig)), "it did not wait for the old one: {:?}", versions(&rig));
+    assert_eq!(settled(&rig).await, named(&[("hello-db-1", "1"), ("hello-web-1", "2")]));
+    let what = told.last_drift.unwrap().what;
+    assert!(what.iter().any(|what| what.contains("start hello-db-1: somebody stopped it")), "{what:?}");
+    assert!(
+        !what.iter().any(|what| what.contains("hello-web-1")),
+        "an end that was planned is no drift: {what:?}"
+    );
+    let last = host.world.store.get::<crate::deploy::drift::DriftRecord>("hello").unwrap().unwrap();
+    assert_eq!(last.what, what);
 }

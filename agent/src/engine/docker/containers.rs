@@ -6,13 +6,15 @@ use bollard::errors::Error as Cause;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ContainerUpdateBody, ExecConfig};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
-    UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder, KillContainerOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
+    ResizeContainerTTYOptionsBuilder, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    WaitContainerOptionsBuilder,
 };
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 
+use super::super::TarStream;
 use super::super::error::{Error, Kind, Result};
 use super::super::exec::{Exec, Finished, Tail};
 use super::super::spec::{ContainerSpec, Update};
@@ -190,8 +192,21 @@ pub(super) async fn exec(client: &bollard::Docker, id: &str, command: &Exec) -> 
     Ok(Finished { code, output: tail.into_lines() })
 }
 
+pub(super) async fn resize(client: &bollard::Docker, id: &str, rows: u16, columns: u16) -> Result<()> {
+    let options = ResizeContainerTTYOptionsBuilder::new().h(rows.into()).w(columns.into()).build();
+    client
+        .resize_container_tty(id, options)
+        .await
+        .context(|| format!("resize the terminal of container {id}"))
+}
+
 pub(super) async fn put_archive(client: &bollard::Docker, id: &str, folder: &str, tar: Bytes) -> Result<()> {
     let options = UploadToContainerOptionsBuilder::new().path(folder).build();
     let what = || format!("copy files into container {id}");
     client.upload_to_container(id, Some(options), bollard::body_full(tar)).await.context(what)
+}
+
+pub(super) fn get_archive(client: &bollard::Docker, id: &str, path: &str) -> TarStream {
+    let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
+    client.download_from_container(id, Some(options)).map_err(std::io::Error::other).boxed()
 }

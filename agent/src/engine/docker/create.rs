@@ -41,6 +41,7 @@ pub(super) fn body(spec: &ContainerSpec, at_once: &[(&String, &Attachment)]) -> 
         exposed_ports: some(&exposed),
         tty: Some(spec.tty),
         open_stdin: Some(spec.stdin_open),
+        stdin_once: Some(spec.stdin_once),
         env: some(
             &spec
                 .env

@@ -4,7 +4,7 @@ use bollard::models::{ImageConfig as DockerConfig, ImageInspect};
 use bollard::query_parameters::{
     ImportImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
 };
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::super::TarStream;
 use super::super::error::{Error, Kind, Result};
@@ -83,6 +83,10 @@ pub(super) async fn remove(client: &bollard::Docker, reference: &str) -> Result<
     let removed = client.remove_image(reference, Some(options), None).await;
     let result = removed.map(|_| ()).context(|| format!("remove image {reference}"));
     forgive(forgive(result, Kind::NoImage), Kind::NotFound)
+}
+
+pub(super) fn save(client: &bollard::Docker, reference: &str) -> TarStream {
+    client.export_image(reference).map_err(std::io::Error::other).boxed()
 }
 
 pub(super) async fn load(client: &bollard::Docker, tar: TarStream) -> Result<Loaded> {

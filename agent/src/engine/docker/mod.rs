@@ -23,6 +23,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use kedge_compose::model::Attachment;
 
+use super::attach::Attached;
 use super::error::{Error, Kind, Result};
 use super::exec::{Exec, Finished};
 use super::spec::{ContainerSpec, NetworkSpec, Update, VolumeSpec};
@@ -181,8 +182,20 @@ impl Engine for Docker {
         containers::exec(&self.patient().await?, id, command).await
     }
 
+    async fn attach(&self, id: &str) -> Result<Attached> {
+        streams::attach(&self.patient().await?, id).await
+    }
+
+    async fn resize(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
+        containers::resize(&self.client().await?, id, rows, columns).await
+    }
+
     async fn put_archive(&self, id: &str, folder: &str, tar: Bytes) -> Result<()> {
         containers::put_archive(&self.client().await?, id, folder, tar).await
+    }
+
+    async fn get_archive(&self, id: &str, path: &str) -> Result<TarStream> {
+        Ok(containers::get_archive(&self.patient().await?, id, path))
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
@@ -223,6 +236,10 @@ impl Engine for Docker {
 
     async fn remove_image(&self, reference: &str) -> Result<()> {
         images::remove(&self.client().await?, reference).await
+    }
+
+    async fn save(&self, reference: &str) -> Result<TarStream> {
+        Ok(images::save(&self.patient().await?, reference))
     }
 
     async fn load(&self, tar: TarStream) -> Result<Loaded> {

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use bollard::container::LogOutput;
 use bollard::models::{EventMessage, EventMessageTypeEnum};
-use bollard::query_parameters::{EventsOptionsBuilder, LogsOptionsBuilder};
+use bollard::query_parameters::{AttachContainerOptionsBuilder, EventsOptionsBuilder, LogsOptionsBuilder};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
+use super::super::attach::{Attached, Output};
 use super::super::error::Result;
 use super::super::spec::LABEL_HOOKS;
 use super::super::types::{Action, EngineEvent, Health, LogLine, LogQuery, Stream, Subject};
@@ -106,6 +107,19 @@ fn decode(stream: Stream, line: &[u8]) -> LogLine {
     let line = line.trim_end_matches('\r');
     let (at, text) = line.split_once(' ').unwrap_or((line, ""));
     LogLine { stream, at: at.to_owned(), text: text.to_owned() }
+}
+
+pub(super) async fn attach(client: &bollard::Docker, id: &str) -> Result<Attached> {
+    let what = format!("attach to container {id}");
+    let options =
+        AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true).build();
+    let attached = client.attach_container(id, Some(options)).await.context(|| what.clone())?;
+    let output = attached.output.map(move |chunk| {
+        let chunk = chunk.context(|| what.clone())?;
+        let stream = if matches!(chunk, LogOutput::StdErr { .. }) { Stream::Stderr } else { Stream::Stdout };
+        Ok(Output { stream, bytes: chunk.into_bytes() })
+    });
+    Ok(Attached { output: output.boxed(), input: attached.input })
 }
 
 /// What we listen to. Health checks run a process each, whose events would outnumber all others.

@@ -9,6 +9,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use kedge_compose::model::Attachment;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::super::attach::Attached;
 use super::super::error::{Error, Kind, Result};
 use super::super::exec::{Exec, Finished};
 use super::super::spec::{ContainerSpec, LABEL_RANGE, NetworkSpec, Update, VolumeSpec};
@@ -210,8 +211,22 @@ impl Engine for Fake {
         }
     }
 
+    async fn attach(&self, id: &str) -> Result<Attached> {
+        self.enter("attach", id, false).await?;
+        Ok(Attached { output: stream::empty().boxed(), input: Box::pin(tokio::io::sink()) })
+    }
+
+    async fn resize(&self, id: &str, _rows: u16, _columns: u16) -> Result<()> {
+        self.enter("resize", id, false).await
+    }
+
     async fn put_archive(&self, id: &str, _folder: &str, _tar: Bytes) -> Result<()> {
         self.enter("put archive", id, true).await
+    }
+
+    async fn get_archive(&self, id: &str, _path: &str) -> Result<TarStream> {
+        self.enter("get archive", id, false).await?;
+        Ok(futures_util::stream::empty().boxed())
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
@@ -294,16 +309,33 @@ impl Engine for Fake {
 
     async fn remove_image(&self, reference: &str) -> Result<()> {
         self.enter("remove image", reference, true).await?;
-        self.lock()
-            .images
-            .retain(|id, image| id != reference && !image.tags.iter().any(|tag| tag == reference));
+        let mut world = self.lock();
+        let named = |image: &Image| image.tags.iter().any(|tag| tag == reference);
+        let last = |image: &Image| image.id == reference || (named(image) && image.tags.len() == 1);
+        if let Some(image) = world.images.values().find(|image| last(image))
+            && world.containers.values().any(|container| container.image_id == image.id)
+        {
+            return Err(Error::new(Kind::Conflict, "remove image", "a container is using it"));
+        }
+        world.images.retain(|_, image| !last(image));
+        world.images.values_mut().for_each(|image| image.tags.retain(|tag| tag != reference));
         Ok(())
+    }
+
+    /// It keeps no layers to give back.
+    async fn save(&self, reference: &str) -> Result<TarStream> {
+        self.enter("save", reference, false).await?;
+        Ok(stream::empty().boxed())
     }
 
     async fn load(&self, mut tar: TarStream) -> Result<Loaded> {
         self.enter("load", "", true).await?;
-        let failed = |error: std::io::Error| Error::new(Kind::Blob, "load images", error.to_string());
-        while tar.try_next().await.map_err(failed)?.is_some() {}
+        let failed = |error: std::io::Error| Error::new(Kind::Engine, "load images", error.to_string());
+        let mut archive = Vec::new();
+        while let Some(piece) = tar.try_next().await.map_err(failed)? {
+            archive.extend_from_slice(&piece);
+        }
+        self.lock().load(&archive)?;
         Ok(Loaded::default())
     }
 

@@ -22,6 +22,10 @@ pub(super) struct World {
     pub(super) networks: BTreeMap<String, Network>,
     pub(super) volumes: BTreeMap<String, Volume>,
     pub(super) images: BTreeMap<String, Image>,
+    /// Layers of the containerd store.
+    pub(super) layers: BTreeSet<kedge_bundle::digest::Digest>,
+    /// What each archive held that was loaded.
+    pub(super) loads: Vec<BTreeSet<String>>,
     pub(super) behaviours: BTreeMap<String, Behaviour>,
     pub(super) failures: Vec<Failure>,
     pub(super) calls: Vec<(String, bool)>,
@@ -46,7 +50,8 @@ fn missing(what: &str) -> Error {
 impl World {
     fn fresh_id(&mut self) -> String {
         self.next += 1;
-        format!("{:064x}", self.next)
+        // As with the real ones, the first digits tell them apart.
+        format!("{0:08x}{0:056x}", self.next)
     }
 
     /// A clock that only goes on when something happens.

@@ -35,6 +35,7 @@ pub(super) fn compare(
         init,
         tty,
         stdin_open,
+        stdin_once: _, // of our own containers only
         stop_signal,
         stop_grace,
         read_only,

@@ -22,7 +22,7 @@ pub(super) fn of(view: &View<'_>, service: &str) -> Downtime {
     }
     let steps: Vec<&Step> = view.steps_of(service).collect();
     let ends: Vec<&Step> = steps.iter().copied().filter(|step| ends_one_of(step, &running)).collect();
-    let ended: BTreeSet<&str> = ends.iter().filter_map(|step| super::about(&step.action)).collect();
+    let ended: BTreeSet<&str> = ends.iter().filter_map(|step| super::changed(step)).collect();
     let cut = steps.iter().find_map(|step| match &step.action {
         Action::Disconnect { network, container } if running.contains(container.id.as_deref()?) => {
             Some(network)
@@ -72,7 +72,7 @@ pub(super) fn of(view: &View<'_>, service: &str) -> Downtime {
 /// Whether the step ends a container that runs.
 fn ends_one_of(step: &Step, running: &BTreeSet<&str>) -> bool {
     matches!(step.action, Action::Stop { .. } | Action::Remove { .. })
-        && super::about(&step.action).is_some_and(|id| running.contains(id))
+        && super::changed(step).is_some_and(|id| running.contains(id))
 }
 
 /// Whether a step waits for one of the others, directly or through more, be it for its success or for its end.

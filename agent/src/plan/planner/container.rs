@@ -10,7 +10,6 @@ use super::{Disposal, Planner, Turn};
 use crate::engine::types::{Container, State};
 use crate::plan::desired::{Wanted, WantedService};
 use crate::plan::differ::Differences;
-use crate::plan::matching::is_done;
 use crate::plan::step::{Action, StepId, Target};
 use crate::plan::{KEPT, Memory, NEXT};
 
@@ -35,7 +34,7 @@ pub(super) fn decide(
     match container.state {
         State::Running | State::Restarting | State::Removing | State::Dead => Run::Leave,
         State::Paused => Run::Unpause,
-        State::Created | State::Exited if is_done(wanted, memory) => Run::Leave,
+        State::Created | State::Exited if memory.is_done(wanted) => Run::Leave,
         State::Created => Run::Start("it was never started"),
         State::Exited => {
             let clean = container.exit_code == Some(0);
@@ -43,8 +42,8 @@ pub(super) fn decide(
                 return if clean { Run::Leave } else { Run::Start("it failed") };
             }
             // One that was kept was stopped by us: its exit code says nothing.
-            let ended_by_itself = clean && !wanted.engine_restarts(0) && !container.name.contains(KEPT);
-            match ended_by_itself && !service.is_server {
+            let ended_by_itself = clean && !container.name.contains(KEPT);
+            match ended_by_itself && service.may_end(wanted) {
                 true => Run::Leave,
                 false if clean => Run::Start("it was stopped"),
                 false => Run::Start("it ended with an error"),
@@ -65,10 +64,8 @@ impl<'a> Planner<'a> {
             Some((current, differences)) => {
                 match self.start_first(service, key, wanted, &place.superseded) {
                     Some(old) => {
-                        for idle in place.superseded.iter().filter(|one| !old.iter().any(|o| o.id == one.id))
-                        {
-                            self.dispose(idle, BTreeSet::new(), "another one takes its place");
-                        }
+                        let why = "another one takes its place";
+                        self.see_off((name, wanted), &place.superseded, &old, why);
                         let (new, why) = (Some((current, &differences)), replaced_by(current));
                         let free = BTreeSet::new();
                         self.hand_over(&Handover { name, service, key, wanted, new, old, why, turn, free });
@@ -81,7 +78,7 @@ impl<'a> Planner<'a> {
                 }
                 self.matching.places.insert(key, place);
             }
-            None if is_done(wanted, self.memory) => {
+            None if self.memory.is_done(wanted) => {
                 for old in &place.superseded {
                     self.dispose(old, BTreeSet::new(), "its work is done");
                 }
@@ -107,8 +104,11 @@ impl<'a> Planner<'a> {
         let mut conditions = if run == Run::Leave { BTreeSet::new() } else { self.conditions(service) };
         conditions.extend(&turn.needs);
         let why = replaced_by(current);
-        let gone: Vec<Disposal> =
-            superseded.iter().map(|old| self.dispose(old, conditions.clone(), why)).collect();
+        let mut gone: Vec<Disposal> = Vec::new();
+        for old in superseded {
+            let needs = self.drained_if_leaving((name, wanted), old, &[current], conditions.clone());
+            gone.push(self.dispose(old, needs, why));
+        }
         let mut before_start: BTreeSet<StepId> = gone.iter().filter_map(|gone| gone.stopped).collect();
         for step in &before_start {
             self.defer(*step, turn);
@@ -302,9 +302,7 @@ impl<'a> Planner<'a> {
             .filter_map(|old| self.dispose(old, BTreeSet::new(), "an interrupted update left it").freed)
             .collect();
         if let Some(serving) = self.start_first(service, key, wanted, &old) {
-            for idle in old.iter().filter(|one| !serving.iter().any(|o| o.id == one.id)) {
-                self.dispose(idle, BTreeSet::new(), why);
-            }
+            self.see_off((name, wanted), &old, &serving, why);
             let (new, old, free) = (None, serving, needs);
             self.hand_over(&Handover { name, service, key, wanted, new, old, why, turn, free });
             return;
@@ -358,6 +356,10 @@ impl<'a> Planner<'a> {
 
     /// Stops containers of ours that hold a host port which this one is about to take.
     fn contested(&mut self, wanted: &Wanted, own: &str) -> Vec<StepId> {
+        // Most publish nothing, and a pass that finds nothing to do asks for each.
+        if wanted.spec.ports.is_empty() {
+            return Vec::new();
+        }
         let takes = |container: &Container| {
             container.ports.iter().any(|used| {
                 let same = |port: &&kedge_compose::model::Port| {
@@ -367,13 +369,14 @@ impl<'a> Planner<'a> {
                 wanted.spec.ports.iter().any(|port| same(&port))
             })
         };
-        let leaving = |container: &&Container| {
-            let stays =
-                self.matching.places.values().any(|place| {
-                    place.current.as_ref().is_some_and(|(current, _)| current.id == container.id)
-                });
-            container.id != own && !stays && takes(container)
+        let is_current = |container: &Container| {
+            self.matching
+                .places
+                .values()
+                .any(|place| place.current.as_ref().is_some_and(|(current, _)| current.id == container.id))
         };
+        let leaving =
+            |container: &&Container| container.id != own && takes(container) && !is_current(container);
         let others: Vec<&'a Container> = self.ours().filter(leaving).collect();
         let why = "another container takes its port";
         others.into_iter().filter_map(|other| self.dispose(other, BTreeSet::new(), why).stopped).collect()

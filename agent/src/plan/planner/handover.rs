@@ -9,7 +9,7 @@
 //! | runs, without its names | serves | it gets well, and then its names; DNS leads to both |
 //! | has its names | serves, in its place | it proves itself, and they exchange places |
 //! | has its place | serves | the old one loses its names, and goes on with what it has and what still comes |
-//! | has its place | has no names | the old one is stopped, and removed or kept |
+//! | has its place | has no names | the old one ends what it has begun, is stopped, and removed or kept |
 //!
 //! *Names* are aliases in a network, which DNS knows; they come and go only by leaving the network and joining it again. Where
 //! the network lets a container keep its address, its connections outlive that. Elsewhere the new one begins anew, and the
@@ -24,11 +24,11 @@ use kedge_compose::model::Attachment;
 use super::container::{Run, carried, decide, kept_name};
 use super::{Planner, Turn};
 use crate::engine::types::{Container, State};
-use crate::plan::NEXT;
 use crate::plan::desired::{Wanted, WantedService};
 use crate::plan::differ::Differences;
 use crate::plan::rollout::{Circumstances, Order, choose};
 use crate::plan::step::{Action, StepId, Target, Until};
+use crate::plan::{KEPT, NEXT};
 
 /// Time between the loss of a container's names and its end. Whoever has looked up its address just before is let in: those who
 /// remember it for a second, and a connection that met the moment of rejoining, which TCP begins again one second later.
@@ -75,6 +75,9 @@ impl<'a> Planner<'a> {
         superseded: &[&'a Container],
     ) -> Option<Vec<&'a Container>> {
         let old: Vec<&Container> = superseded.iter().filter(|old| serves(old, wanted)).copied().collect();
+        if old.is_empty() {
+            return None;
+        }
         let around = Circumstances {
             is_joined: self
                 .desired
@@ -85,8 +88,7 @@ impl<'a> Planner<'a> {
         };
         let rollout = self.rollout(service);
         // One that must end for somebody else's sake, such as a port that moves, cannot be waited for.
-        let mut is_start_first =
-            !old.is_empty() && !old.iter().any(|old| self.disposed.contains_key(old.id.as_str()));
+        let mut is_start_first = !old.iter().any(|old| self.disposed.contains_key(old.id.as_str()));
         for old in &old {
             let choice = choose(rollout, service, wanted, old, around);
             is_start_first &= choice.order == Order::StartFirst;
@@ -95,6 +97,53 @@ impl<'a> Planner<'a> {
             }
         }
         is_start_first.then_some(old)
+    }
+
+    /// Whether an old container has handed over to one that runs, and only ends what it has begun.
+    pub(super) fn is_leaving(&self, old: &Container, successor: &Container, wanted: &Wanted) -> bool {
+        let is_running = old.state == State::Running && successor.state == State::Running;
+        let mut networks = wanted.spec.endpoints.keys();
+        is_running
+            && old.name.contains(KEPT)
+            && !serves(old, wanted)
+            && networks.any(|network| self.keeps_addresses(network))
+    }
+
+    /// Ends those that others serve in place of.
+    pub(super) fn see_off(
+        &mut self,
+        of: (&str, &Wanted),
+        superseded: &[&'a Container],
+        serving: &[&'a Container],
+        why: &str,
+    ) {
+        for idle in superseded.iter().filter(|one| !serving.iter().any(|other| other.id == one.id)) {
+            let needs = self.drained_if_leaving(of, idle, serving, BTreeSet::new());
+            self.dispose(idle, needs, why);
+        }
+    }
+
+    /// Steps after which an old container may end: one that has just handed over gets time for it.
+    pub(super) fn drained_if_leaving(
+        &mut self,
+        (name, wanted): (&str, &Wanted),
+        old: &Container,
+        serving: &[&Container],
+        needs: BTreeSet<StepId>,
+    ) -> BTreeSet<StepId> {
+        match serving.iter().find(|successor| self.is_leaving(old, successor, wanted)) {
+            Some(successor) => {
+                let successor = self.target(successor);
+                [self.drain(name, old, &successor, needs)].into()
+            }
+            None => needs,
+        }
+    }
+
+    fn drain(&mut self, name: &str, old: &Container, successor: &Target, needs: BTreeSet<StepId>) -> StepId {
+        let action =
+            Action::Drain { container: self.target(old), successor: successor.clone(), lasts: DRAIN };
+        self.push(action, Some(name), "its successor has taken over", needs)
     }
 
     pub(super) fn keeps_addresses(&self, name: &str) -> bool {
@@ -119,9 +168,7 @@ impl<'a> Planner<'a> {
                 }
             }
             if drained != exchanged {
-                let action = wait(&target, DRAIN);
-                let why = format!("{} ends what it has begun", old.name);
-                drained = [self.push(action, Some(name), &why, drained)].into();
+                drained = [self.drain(name, old, &target, drained)].into();
             }
             self.dispose(old, drained, place.why);
         }

@@ -33,7 +33,7 @@ fn asks_for(order: &'static str) -> impl FnOnce(&mut kedge_compose::model::Servi
 const WHOLE: &str = "create p-web-1.next < start p-web-1.next < wait until p-web-1.next healthy
     < give p-web-1.next its names in p_default < wait until p-web-1.next healthy
     < rename p-web-1 to p-web-1.kept-id-p-web < rename p-web-1.next to p-web-1 < take the names of p-web-1 in p_default away
-    < wait until p-web-1.next healthy for 3s < stop p-web-1 < remove p-web-1";
+    < let p-web-1 end what it has begun for 3s < stop p-web-1 < remove p-web-1";
 
 /// As [`assert_plan`], for plans that wait for one container twice.
 #[track_caller]
@@ -130,7 +130,7 @@ fn it_goes_on_from_wherever_it_was_interrupted() {
         with_names(new);
     });
     let after = "rename p-web-1.next to p-web-1 < take the names of p-web-1.kept-id-p-web in p_default away
-        < wait until p-web-1.next healthy for 3s < stop p-web-1.kept-id-p-web < remove p-web-1.kept-id-p-web";
+        < let p-web-1.kept-id-p-web end what it has begun for 3s < stop p-web-1.kept-id-p-web < remove p-web-1.kept-id-p-web";
     assert_lines(&newer, &observed, Policy::default(), &format!("wait until p-web-1.next healthy < {after}"));
     // The new one has taken it.
     let observed = beside(&old, &newer, |old, new| {
@@ -138,7 +138,7 @@ fn it_goes_on_from_wherever_it_was_interrupted() {
         with_names(new);
     });
     let after = "wait until p-web-1 healthy < take the names of p-web-1.kept-id-p-web in p_default away
-        < wait until p-web-1 healthy for 3s < stop p-web-1.kept-id-p-web < remove p-web-1.kept-id-p-web";
+        < let p-web-1.kept-id-p-web end what it has begun for 3s < stop p-web-1.kept-id-p-web < remove p-web-1.kept-id-p-web";
     assert_lines(&newer, &observed, Policy::default(), after);
     // The old one has no names.
     let observed = beside(&old, &newer, |old, new| {
@@ -150,9 +150,11 @@ fn it_goes_on_from_wherever_it_was_interrupted() {
         &newer,
         &observed,
         Policy::default(),
-        "stop p-web-1.kept-id-p-web < remove p-web-1.kept-id-p-web",
+        "let p-web-1.kept-id-p-web end what it has begun for 3s < stop p-web-1.kept-id-p-web
+            < remove p-web-1.kept-id-p-web",
     );
-    assert_lines(&newer, &observed, KEEP, "stop p-web-1.kept-id-p-web");
+    let drained = "let p-web-1.kept-id-p-web end what it has begun for 3s < stop p-web-1.kept-id-p-web";
+    assert_lines(&newer, &observed, KEEP, drained);
     // It has ended.
     let observed = observed.ended(kept, 0);
     assert_lines(&newer, &observed, KEEP, "");
@@ -185,7 +187,7 @@ fn going_back_is_a_start_of_what_was_kept_and_the_same_way() {
         "start p-web-1.kept-id-p-web < wait until p-web-1.kept-id-p-web healthy
             < give p-web-1.kept-id-p-web its names in p_default < wait until p-web-1.kept-id-p-web healthy
             < rename p-web-1 to p-web-1.kept-id-new < rename p-web-1.kept-id-p-web to p-web-1
-            < take the names of p-web-1 in p_default away < wait until p-web-1.kept-id-p-web healthy for 3s
+            < take the names of p-web-1 in p_default away < let p-web-1 end what it has begun for 3s
             < stop p-web-1 < remove p-web-1",
     );
 }
@@ -528,4 +530,52 @@ fn one_whose_port_moves_to_another_service_ends_at_once() {
     let id = |line: &str| plan.steps.iter().find(|step| step.action.to_string() == line).unwrap().id;
     assert!(needs(&plan, id("start p-a-1.next"), id("stop p-b-1")));
     assert!(!plan.describe().iter().any(|line| line.contains("names")), "{:?}", plan.describe());
+}
+
+#[test]
+fn nobody_waits_for_the_end_of_one_that_has_handed_over_unless_something_needs_it() {
+    let aftermath = |newer: &Stack, old: &Stack, policy| {
+        let plan = plan(&newer.desired(), &serving(old), &Memory::default(), policy);
+        plan.aftermath().iter().map(|id| plan.steps[*id].action.to_string()).collect::<Vec<_>>()
+    };
+    let drain = "let p-web-1 end what it has begun for 3s";
+    assert_eq!(aftermath(&newer(), &web(), Policy::default()), [drain, "stop p-web-1", "remove p-web-1"]);
+    assert_eq!(aftermath(&newer(), &web(), KEEP), [drain, "stop p-web-1"]);
+    // A network goes once nobody is in it any more.
+    let old = web().network("web", "extra");
+    assert!(aftermath(&newer(), &old, Policy::default()).is_empty());
+    // Stop-first has no such end.
+    let stop_first = newer().edit("web", asks_for("stop-first"));
+    assert!(aftermath(&stop_first, &web(), Policy::default()).is_empty());
+}
+
+#[test]
+fn those_that_end_do_not_take_turns() {
+    let (old, newer) = scaled(|_| {});
+    let mut observed = serving(&newer);
+    for mut leaving in serving(&old).containers {
+        leaving.id = format!("id-old-{}", leaving.name);
+        leaving.name = format!("{}{}old", leaving.name, crate::plan::KEPT);
+        nameless(&mut leaving);
+        observed.containers.push(leaving);
+    }
+    let plan = plan(&newer.desired(), &observed, &Memory::default(), Policy::default());
+    assert_eq!(plan.steps.len(), 9, "{:?}", plan.describe());
+    assert!(plan.is_settled(), "{:?}", plan.describe());
+}
+
+#[test]
+fn one_that_still_ends_what_it_has_begun_goes_on_with_it_at_the_next_update() {
+    let newest = web().image("web", "tool:1");
+    let mut observed = serving(&newer());
+    let mut leaving = serving(&web()).containers.remove(0);
+    (leaving.id, leaving.name) = ("id-old".into(), "p-web-1.kept-id-old".into());
+    nameless(&mut leaving);
+    observed.containers.push(leaving);
+    let plan = plan(&newest.desired(), &observed, &Memory::default(), Policy::default());
+    let lines: Vec<String> = plan.steps.iter().map(|step| step.action.to_string()).collect();
+    let at = |line: &str| lines.iter().position(|other| other == line).unwrap_or_else(|| panic!("{lines:?}"));
+    let drained = at("let p-web-1.kept-id-old end what it has begun for 3s");
+    assert!(plan.steps[at("stop p-web-1.kept-id-old")].needs.contains(&drained));
+    assert!(plan.aftermath().contains(&drained));
 }

@@ -5,8 +5,17 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use oci_client::secrets::RegistryAuth;
+
+use super::image::pull;
 use super::*;
-use crate::build::Quiet;
+use crate::build::{Options, Quiet};
+use crate::digest::Digest;
+use crate::layout::media;
+use crate::parameters::Secret;
 use crate::testing::{Vendor, terms};
 
 /// Path to (content type, body).
@@ -159,24 +168,113 @@ async fn a_registry_that_lies_or_refuses_is_reported() {
     }
 }
 
-#[test]
-fn logins_are_read_from_dockers_configuration() {
+/// A registry that gives one endless answer and good ones to all else; what it was rid of is counted.
+async fn serve_endless(endless: &'static str, status: &'static str) -> (String, Arc<Mutex<u64>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (sent, own) = (Arc::new(Mutex::new(0)), address.clone());
+    let counted = Arc::clone(&sent);
+    tokio::spawn(async move {
+        let (pages, ..) = pages();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            let request = String::from_utf8(request).unwrap();
+            let path = request.split(' ').nth(1).unwrap().to_owned();
+            let head =
+                |status: &str, rest: &str| format!("HTTP/1.1 {status}\r\nconnection: close\r\n{rest}\r\n");
+            if path.starts_with(endless) {
+                // Without a length it ends with the connection.
+                let mut alive = stream.write_all(head(status, "").as_bytes()).await.is_ok();
+                while alive && *counted.lock().unwrap() < 64 << 20 {
+                    alive = stream.write_all(&[b' '; 64 << 10]).await.is_ok();
+                    *counted.lock().unwrap() += 64 << 10;
+                }
+            } else if path == "/v2/" {
+                let demand =
+                    format!("www-authenticate: Bearer realm=\"http://{own}/token\",service=\"s\"\r\n");
+                stream.write_all(head("401 Unauthorized", &demand).as_bytes()).await.unwrap();
+            } else if path.starts_with("/token") {
+                stream.write_all(head("200 OK", "").as_bytes()).await.unwrap();
+                stream.write_all(b"{\"token\":\"t\",\"issued_at\":1.5}").await.unwrap();
+            } else {
+                assert!(request.contains("earer t"), "{request}");
+                let (kind, body) = &pages[&path];
+                stream
+                    .write_all(head("200 OK", &format!("content-type: {kind}\r\n")).as_bytes())
+                    .await
+                    .unwrap();
+                stream.write_all(body).await.unwrap();
+            }
+        }
+    });
+    (address, sent)
+}
+
+#[tokio::test]
+async fn no_answer_is_read_further_than_it_may_be_long() {
+    for (endless, status, reason) in [
+        ("/v2/hello/manifests/1", "200 OK", "more than"),
+        ("/v2/hello/manifests/sha256", "200 OK", "more than"),
+        ("/v2/hello/blobs/", "200 OK", "longer"),
+        ("/token", "200 OK", "more than"),
+        ("/token", "418 No", "418"),
+        ("/v2/hello/manifests/1", "418 No", "418"),
+        ("/v2/hello/blobs/", "418 No", "418"),
+    ] {
+        let (registry, sent) = serve_endless(endless, status).await;
+        let staging = tempfile::tempdir().unwrap();
+        let reference = format!("{registry}/hello:1");
+        let options = options(&registry, login());
+        let why = pull(&reference, &reference, &options, staging.path(), &Quiet).await.unwrap_err();
+        assert!(why.contains(reason) && why.contains(&registry), "{endless}, {status}: {why}");
+        let place = Place::parse(&reference).unwrap();
+        if !endless.contains("sha256") && !endless.contains("blobs") {
+            let why = Remote::open(&place, &login()).await.err().unwrap().to_string();
+            assert!(why.contains(reason) || why.contains("password"), "{endless}, {status}: {why}");
+        }
+        // What the sockets hold is on top of what is read.
+        let sent = *sent.lock().unwrap();
+        assert!(sent < 32 << 20, "{endless}, {status}: {sent} bytes were taken");
+    }
+    let (registry, _) = serve_endless("/nothing", "200 OK").await;
+    let (staging, reference) = (tempfile::tempdir().unwrap(), format!("{registry}/hello:1"));
+    pull(&reference, &reference, &options(&registry, login()), staging.path(), &Quiet).await.unwrap();
+}
+
+#[tokio::test]
+async fn logins_are_read_from_dockers_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.json");
     let auth = base64::engine::general_purpose::STANDARD.encode("me:pass:word");
     let text = serde_json::json!({
-        "auths": {"r.example": {"auth": auth}, "https://index.docker.io/v1/": {"auth": auth}, "bad.example": {"auth": "%"}},
-        "credHelpers": {"h.example": "desktop"},
+        "auths": {
+            "r.example": {"auth": auth}, "https://index.docker.io/v1/": {"auth": auth}, "bad.example": {"auth": "%"},
+            "token.example": {"identitytoken": "x"}, "store.example": {},
+        },
+        "credHelpers": {"h.example": "no-such-helper", "evil.example": "../../bin/sh"},
+        "credsStore": "no-such-store",
     });
     std::fs::write(&file, text.to_string()).unwrap();
     let credentials = Credentials::DockerConfig(file);
     for registry in ["r.example", "docker.io"] {
-        let found = credentials.for_registry(registry).unwrap();
+        let found = credentials.for_registry(registry).await.unwrap();
         assert!(
             matches!(found, RegistryAuth::Basic(user, password) if user == "me" && password == "pass:word")
         );
     }
-    assert!(matches!(credentials.for_registry("other.example"), Ok(RegistryAuth::Anonymous)));
-    assert!(credentials.for_registry("bad.example").unwrap_err().contains("bad.example"));
-    assert!(credentials.for_registry("h.example").unwrap_err().contains("helper"));
+    assert!(matches!(credentials.for_registry("other.example").await, Ok(RegistryAuth::Anonymous)));
+    for (registry, reason) in [
+        ("bad.example", "bad.example"),
+        ("token.example", "identity token"),
+        ("h.example", "docker-credential-no-such-helper"),
+        ("store.example", "docker-credential-no-such-store"),
+        ("evil.example", "no credential helper's name"),
+    ] {
+        let why = credentials.for_registry(registry).await.unwrap_err();
+        assert!(why.contains(reason), "{registry}: {why}");
+    }
 }

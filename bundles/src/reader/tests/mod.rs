@@ -18,6 +18,9 @@ mod layouts;
 struct Memory {
     have: Vec<Digest>,
     verified: bool,
+    /// What it was told the bundle holds.
+    listed: Option<Content>,
+    kinds: Vec<Kind>,
     current: Option<Vec<u8>>,
     finished: BTreeMap<Digest, Vec<u8>>,
     aborted: usize,
@@ -28,6 +31,13 @@ impl Sink for Memory {
 
     fn verified(&mut self, _: &Verified, _: &Documents) -> Result<(), Self::Error> {
         self.verified = true;
+        (self.listed, self.kinds) = (None, Vec::new());
+        Ok(())
+    }
+
+    fn listed(&mut self, _: &Verified, content: &Content) -> Result<(), Self::Error> {
+        assert!(self.listed.replace(content.clone()).is_none(), "it was told before");
+        assert!(!self.kinds.contains(&Kind::Layer), "a layer came before");
         Ok(())
     }
 
@@ -35,8 +45,10 @@ impl Sink for Memory {
         !self.have.contains(&blob.digest)
     }
 
-    fn begin(&mut self, _: &Blob) -> Result<(), Self::Error> {
+    fn begin(&mut self, blob: &Blob) -> Result<(), Self::Error> {
         assert!(self.verified && self.current.is_none());
+        assert_eq!(self.listed.is_some(), blob.kind == Kind::Layer, "{blob:?}");
+        self.kinds.push(blob.kind);
         self.current = Some(Vec::new());
         Ok(())
     }
@@ -101,6 +113,7 @@ fn a_bundle_is_read_whole_and_says_what_is_in_it() {
     let imported = read_into(&bundle.bytes(), &vendor, &mut sink).unwrap();
     let content = imported.admitted.content;
     assert_eq!(content, bundle.draft.content);
+    assert_eq!(sink.listed.as_ref(), Some(&content), "known before the first layer");
     assert_eq!(imported.documents, bundle.documents());
     assert_eq!(
         content.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(),

@@ -7,15 +7,18 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a bench fails loudly or its figures mean nothing")]
 
+mod deltas;
 mod events;
 mod figures;
 mod growth;
+mod import;
 mod library;
 mod machine;
 mod measure;
 mod peer;
 mod resident;
 mod stack;
+mod support;
 mod updates;
 
 use std::process::ExitCode;
@@ -27,7 +30,10 @@ use stack::Stack;
 
 const USAGE: &str = "usage: bench [--rounds N] [--services N]   one size: 5 rounds, 20 services
        bench growth [--rounds N]              5, 20, 60 and 150 services: 1 round
-       bench updates [--updates N]            what clients lose while a service is updated: 20 times";
+       bench updates [--updates N]            what clients lose while a service is updated: 20 times
+       bench import [--rounds N]              a bundle of 1 GiB, beside docker load: 3 rounds
+       bench deltas                           bytes of updates as deltas, beside zstd -19
+       bench support                          what a support session costs";
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +45,12 @@ enum Bench {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("updates") {
-        return updates::main(std::env::args().skip(2));
+    match std::env::args().nth(1).as_deref() {
+        Some("updates") => return updates::main(std::env::args().skip(2)),
+        Some("import") => return import::main(std::env::args().skip(2)),
+        Some("deltas") => return deltas::main(std::env::args().skip(2)),
+        Some("support") => return support::main(),
+        _ => {}
     }
     let Some(bench) = Bench::parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");

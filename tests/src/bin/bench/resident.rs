@@ -15,7 +15,7 @@ use super::events::{Events, Moment};
 use super::stack::{Stack, WATCHED};
 
 /// As much log as a customer has, and the environment that the systemd unit sets.
-const AS_THE_UNIT_DOES: &[(&str, &str)] = &[("KEDGE_LOG", "info"), ("MALLOC_ARENA_MAX", "2")];
+pub(crate) const AS_THE_UNIT_DOES: &[(&str, &str)] = &[("KEDGE_LOG", "info"), ("MALLOC_ARENA_MAX", "2")];
 
 /// How long an idle agent is watched.
 const IDLE: Duration = Duration::from_secs(30);

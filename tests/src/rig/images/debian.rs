@@ -148,14 +148,7 @@ pub(super) fn make_busybox(label: &str, work: &Path) -> Result<(), RigError> {
 
 /// Downloads the packages and all that they depend on; `debootstrap` is installed if it is missing.
 fn download(to: &Path) -> Result<(), RigError> {
-    let installed = Command::new("debootstrap").arg("--version").output().is_ok();
-    if !installed {
-        let install = ["--quiet", "--quiet", "install", "--yes", "--no-install-recommends", "debootstrap"];
-        if run(Command::new("apt-get").args(install)).is_err() {
-            run(Command::new("apt-get").args(["--quiet", "--quiet", "update"]))?;
-            run(Command::new("apt-get").args(install))?;
-        }
-    }
+    install_debootstrap()?;
     let include = format!("--include={PACKAGES}");
     let mut debootstrap = Command::new("debootstrap");
     debootstrap.args(["--download-only", "--variant=minbase", &include, SUITE]).arg(to);
@@ -164,8 +157,21 @@ fn download(to: &Path) -> Result<(), RigError> {
     run(&mut debootstrap)
 }
 
+/// Installs `debootstrap` where it is missing.
+pub(super) fn install_debootstrap() -> Result<(), RigError> {
+    let installed = Command::new("debootstrap").arg("--version").output().is_ok();
+    if !installed {
+        let install = ["--quiet", "--quiet", "install", "--yes", "--no-install-recommends", "debootstrap"];
+        if run(Command::new("apt-get").args(install)).is_err() {
+            run(Command::new("apt-get").args(["--quiet", "--quiet", "update"]))?;
+            run(Command::new("apt-get").args(install))?;
+        }
+    }
+    Ok(())
+}
+
 /// The first archive in this machine's apt sources, if it is a Debian.
-fn mirror() -> Option<String> {
+pub(super) fn mirror() -> Option<String> {
     let sources = fs::read_to_string("/etc/apt/sources.list.d/debian.sources")
         .or_else(|_| fs::read_to_string("/etc/apt/sources.list"))
         .ok()?;
@@ -256,7 +262,7 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), RigError> {
 }
 
 /// Makes an image of one layer. Owners, times and order are fixed, so the same files give the same layer.
-fn import(stage: &Path, name: &str, label: &str, config: &[&str]) -> Result<(), RigError> {
+pub(super) fn import(stage: &Path, name: &str, label: &str, config: &[&str]) -> Result<(), RigError> {
     fs::set_permissions(stage, fs::Permissions::from_mode(0o755)).context("set the mode of", stage)?;
     let changes = config.iter().chain([&label]).flat_map(|change| ["--change", change]);
     pipe(

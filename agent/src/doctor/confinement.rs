@@ -1,0 +1,39 @@
+//! SELinux and AppArmor: whether the host confines, and whether the engine takes part in it.
+
+use async_trait::async_trait;
+
+use super::{Check, Finding, Place};
+
+/// The check.
+pub(super) struct Confinement;
+
+#[async_trait]
+impl Check for Confinement {
+    fn id(&self) -> &'static str {
+        "confinement"
+    }
+
+    fn what(&self) -> &'static str {
+        "SELinux, AppArmor"
+    }
+
+    async fn look(&self, place: &Place) -> Finding {
+        let selinux = place.read("/sys/fs/selinux/enforce");
+        let apparmor = place.read("/sys/module/apparmor/parameters/enabled").as_deref() == Some("Y");
+        let engine = place.info().await.map(|info| info.security.join(" ")).unwrap_or_default();
+        match selinux.as_deref() {
+            Some("1") if !engine.contains("name=selinux") => Finding::warning(
+                "SELinux enforces, and Docker does not label containers",
+                "Files that a stack mounts may be refused to it. Set \"selinux-enabled\": true in /etc/docker/daemon.json, and restart Docker",
+            ),
+            Some("1") => Finding::good("SELinux enforces, and Docker labels containers"),
+            Some(_) => Finding::good("SELinux is there and does not enforce"),
+            None if apparmor && !engine.is_empty() && !engine.contains("name=apparmor") => Finding::warning(
+                "AppArmor is on, and Docker does not use it",
+                "Containers run without its profile. Install the package apparmor, and restart Docker",
+            ),
+            None if apparmor => Finding::good("AppArmor is on"),
+            None => Finding::good("neither is there; containers have seccomp and capabilities alone"),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Each check, on a made-up host that lacks one thing.
+
+use std::path::Path;
+
+use super::*;
+use crate::engine::fake::Fake;
+
+const NOW: &str = "2026-06-01T00:00:00Z";
+
+struct Made {
+    folder: tempfile::TempDir,
+    place: Place,
+}
+
+/// A host on which nothing is wrong.
+fn healthy() -> Made {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        state_dir: folder.path().join("state"),
+        engine: format!("unix://{}", folder.path().join("docker.sock").display()),
+        ..Config::default()
+    };
+    let mut place = Place::new(config, Arc::new(Fake::new()), NOW.parse().unwrap());
+    place.root = folder.path().join("root");
+    let made = Made { folder, place };
+    made.write("/etc/passwd", "root:x:0:0::/:/bin/sh\nkedge:x:990:990::/:/bin/sh\n");
+    made.write("/etc/group", "docker:x:101:ada,kedge\n");
+    made.write("/proc/sys/kernel/osrelease", "6.1.0-18-amd64\n");
+    made.write("/proc/sys/net/ipv4/ip_forward", "1\n");
+    made.write("/proc/meminfo", "MemTotal:  2048000 kB\nMemFree: 1 kB\nMemAvailable:  1024000 kB\n");
+    made.write("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n");
+    made
+}
+
+impl Made {
+    fn write(&self, path: &str, text: &str) {
+        let path = self.place.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    async fn line(&self, id: &str) -> Line {
+        let checks: Vec<_> = all().into_iter().filter(|check| check.id() == id).collect();
+        run(&checks, &self.place).await.remove(0)
+    }
+
+    async fn verdict(&self, id: &str) -> Verdict {
+        self.line(id).await.verdict
+    }
+
+    fn listen(&self) -> std::os::unix::net::UnixListener {
+        std::os::unix::net::UnixListener::bind(self.folder.path().join("docker.sock")).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn there_are_fifteen_checks_with_names_of_their_own_and_a_healthy_host_passes_all() {
+    let made = healthy();
+    let _docker = made.listen();
+    let lines = run(&all(), &made.place).await;
+    let names: std::collections::BTreeSet<_> = lines.iter().map(|line| line.id).collect();
+    assert_eq!((lines.len(), names.len()), (15, 15));
+    for line in lines {
+        assert!(line.verdict < Verdict::Bad, "{line:?}");
+        assert_eq!(line.mend.is_some(), line.verdict == Verdict::Warning, "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_is_not_there_is_bad_in_its_checks_and_does_not_hold_up_the_others() {
+    let mut made = healthy();
+    made.place.engine = Arc::new(crate::engine::docker::Docker::at(made.place.config.engine.clone()));
+    assert_eq!(made.verdict("socket").await, Verdict::Bad);
+    assert_eq!(made.verdict("engine").await, Verdict::Bad);
+    assert_eq!(made.verdict("storage").await, Verdict::Skipped);
+    assert_eq!(made.verdict("kernel").await, Verdict::Good);
+}
+
+#[tokio::test]
+async fn an_agent_outside_of_the_group_docker_is_told() {
+    let made = healthy();
+    let _docker = made.listen();
+    assert_eq!(made.verdict("socket").await, Verdict::Good);
+    made.write("/etc/group", "docker:x:101:ada\n");
+    assert!(made.line("socket").await.mend.unwrap().contains("usermod"));
+}
+
+#[tokio::test]
+async fn what_the_kernel_lacks_is_named() {
+    let made = healthy();
+    made.write("/proc/sys/net/ipv4/ip_forward", "0\n");
+    assert_eq!(made.verdict("kernel").await, Verdict::Bad);
+    made.write("/proc/sys/kernel/osrelease", "3.10.0-1160.el7\n");
+    assert_eq!(made.verdict("kernel").await, Verdict::Warning);
+    made.write("/sys/fs/cgroup/cgroup.controllers", "cpu pids\n");
+    assert!(made.line("cgroups").await.saw.contains("memory"));
+    std::fs::remove_file(made.place.path("/sys/fs/cgroup/cgroup.controllers")).unwrap();
+    made.write("/proc/cgroups", "#subsys_name hierarchy num enabled\nmemory 1 1 1\ncpu 2 1 1\npids 3 1 1\n");
+    assert!(made.line("cgroups").await.saw.starts_with("version 1"));
+    assert_eq!(made.verdict("cgroups").await, Verdict::Good);
+}
+
+#[tokio::test]
+async fn too_little_memory_or_disk_is_bad() {
+    let mut made = healthy();
+    made.write("/proc/meminfo", "MemTotal: 100000 kB\nMemAvailable: 50000 kB\n");
+    assert_eq!(made.verdict("memory").await, Verdict::Bad);
+    made.place.config.limits.reserve_bytes = u64::MAX / 2;
+    assert_eq!(made.verdict("disk").await, Verdict::Bad);
+}
+
+#[tokio::test]
+async fn a_state_folder_that_forgets_or_is_open_to_all_is_bad() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut made = healthy();
+    std::fs::create_dir_all(&made.place.config.state_dir).unwrap();
+    let mode = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(&made.place.config.state_dir, mode(0o755)).unwrap();
+    assert!(made.line("files").await.mend.unwrap().contains("chmod 700"));
+    std::fs::set_permissions(&made.place.config.state_dir, mode(0o700)).unwrap();
+    assert_eq!(made.verdict("files").await, Verdict::Good);
+    made.write("/etc/kedge/guard.toml", "");
+    std::fs::set_permissions(made.place.path("/etc/kedge/guard.toml"), mode(0o666)).unwrap();
+    assert_eq!(made.verdict("files").await, Verdict::Bad);
+    if Path::new("/dev/shm").is_dir() {
+        made.place.config.state_dir = "/dev/shm".into();
+        assert_eq!(made.verdict("state").await, Verdict::Bad);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_cannot_be_right_is_bad() {
+    let mut made = healthy();
+    made.place.now = "1970-01-02T00:00:00Z".parse().unwrap();
+    assert_eq!(made.verdict("clock").await, Verdict::Bad);
+    made.place.now = NOW.parse().unwrap();
+    let clock = Some(kedge_proto::v1::Clock { suspect: true, behind_seconds: 7200 });
+    made.place.status = Some(HostStatus { clock, ..HostStatus::default() });
+    assert!(made.line("clock").await.saw.contains("7200"));
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_bad_and_a_free_one_is_not() {
+    let mut made = healthy();
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    made.place.ports = vec![taken.local_addr().unwrap().port()];
+    assert_eq!(made.verdict("ports").await, Verdict::Bad);
+    drop(taken);
+    assert_eq!(made.verdict("ports").await, Verdict::Good);
+}
+
+#[tokio::test]
+async fn a_hub_that_cannot_be_reached_and_one_that_speaks_no_tls_are_bad() {
+    let mut made = healthy();
+    assert_eq!(made.verdict("hub").await, Verdict::Skipped);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    made.place.hub = Some(format!("https://127.0.0.1:{port}"));
+    assert_eq!(made.verdict("dns").await, Verdict::Good);
+    assert_eq!(made.verdict("proxy").await, Verdict::Good);
+    std::thread::spawn(move || drop(listener.accept()));
+    assert_eq!(made.verdict("hub").await, Verdict::Bad);
+    made.place.hub = Some("ftp://nowhere".into());
+    assert_eq!(made.verdict("dns").await, Verdict::Bad);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_hangs_is_ended_and_the_others_are_shown() {
+    struct Hangs;
+    #[async_trait]
+    impl Check for Hangs {
+        fn id(&self) -> &'static str {
+            "hangs"
+        }
+        fn what(&self) -> &'static str {
+            "Nothing"
+        }
+        async fn look(&self, _: &Place) -> Finding {
+            std::future::pending().await
+        }
+    }
+    let checks: Vec<Box<dyn Check>> = vec![Box::new(Hangs), Box::new(memory::Memory)];
+    let lines = run(&checks, &healthy().place).await;
+    assert_eq!((lines[0].verdict, lines[1].verdict), (Verdict::Bad, Verdict::Good));
+    assert!(lines[0].saw.contains("no answer"));
+}

@@ -1,0 +1,234 @@
+//! A grant, from the request to the end of its session: the state machine.
+//!
+//! ```text
+//! Requested ──approve──▶ Approved ──open──▶ Open ──▶ Closing(reason) ──cleaned──▶ Closed(reason)
+//!     ╰──────deny, expiry, reboot, kill switch──────────────────────────────────────────▲
+//! ```
+//!
+//! Every arrow is written down and flushed before its effect. There is one arrow into `Open`, and none out of it but
+//! towards the end: what a restart finds open is closing.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kedge_bundle::digest::Digest;
+use kedge_bundle::support::{Request, Terms};
+use serde::{Deserialize, Serialize};
+
+use super::Moment;
+use super::refusal::Refusal;
+
+/// Why a session is over, or never began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The customer said no.
+    Denied,
+    /// Nobody opened it in time.
+    Expired,
+    /// Its time was up.
+    Deadline,
+    /// The engineer ended it.
+    Engineer,
+    /// The customer ended it.
+    Customer,
+    /// `kedge support off`.
+    KillSwitch,
+    /// The line to the hub, or to the engineer, was lost.
+    TetherLost,
+    /// As many bytes have left as were permitted.
+    Quota,
+    /// Nothing happened for too long.
+    Idle,
+    /// What happens could not be written down.
+    RecorderFailed,
+    /// A message of the engineer's was changed, replayed or reordered on its way.
+    Tampered,
+    /// The agent was started anew.
+    Restarted,
+    /// The machine was started anew.
+    Rebooted,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Denied => "the customer denied it",
+            Self::Expired => "nobody opened it in time",
+            Self::Deadline => "its time was up",
+            Self::Engineer => "the engineer ended it",
+            Self::Customer => "the customer ended it",
+            Self::KillSwitch => "support was switched off",
+            Self::TetherLost => "the connection was lost",
+            Self::Quota => "as many bytes have left as were permitted",
+            Self::Idle => "nothing happened for too long",
+            Self::RecorderFailed => "the recording could not be written",
+            Self::Tampered => "a message was tampered with on its way",
+            Self::Restarted => "the agent was restarted",
+            Self::Rebooted => "the machine was restarted",
+        })
+    }
+}
+
+/// Where a grant stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The vendor asked, the customer has not answered.
+    Requested,
+    /// Both consent; nothing has begun.
+    Approved(Consent),
+    /// The session runs.
+    Open(Consent, Moment),
+    /// It runs no more; what it left is being removed.
+    Closing(Reason),
+    /// Nothing is left of it.
+    Closed(Reason),
+}
+
+/// The customer's yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consent {
+    /// Who said it.
+    pub by: String,
+    /// On which terms: never wider than the request's.
+    pub terms: Terms,
+}
+
+/// What happens to a grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The customer says yes to these bytes, on these terms.
+    Approve {
+        /// What they saw.
+        digest: Digest,
+        /// Who.
+        by: String,
+        /// On which terms.
+        terms: Terms,
+    },
+    /// The customer says no.
+    Deny,
+    /// The engineer has come and proved to be who the request names. The time that never falls.
+    Open(Timestamp),
+    /// It must end.
+    End(Reason),
+    /// What the session left has been removed.
+    Cleaned,
+    /// The agent has started.
+    Start,
+    /// Some time has passed. The time that never falls.
+    Tick(Timestamp),
+}
+
+/// A request, and what has become of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// What the vendor signed.
+    pub request: Request,
+    /// Digest of the signed bytes.
+    pub digest: Digest,
+    /// The signed file.
+    pub file: String,
+    /// When it came.
+    pub received: Moment,
+    /// Where it stands.
+    pub phase: Phase,
+}
+
+impl Grant {
+    /// One that was just asked for.
+    pub fn requested(request: Request, digest: Digest, file: String, received: Moment) -> Self {
+        Self { request, digest, file, received, phase: Phase::Requested }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.request.grant_id
+    }
+
+    /// What becomes of it; the same when the event says nothing new.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the event may not happen now; nothing becomes of it then.
+    pub fn after(&self, event: &Event, now: &Moment) -> Result<Self, Refusal> {
+        let phase = match (&self.phase, event) {
+            (Phase::Requested, Event::Approve { digest, by, terms }) => {
+                if *digest != self.digest {
+                    return Err(Refusal::OtherBytes);
+                }
+                if let Some(beyond) = terms.beyond(&self.request.terms) {
+                    return Err(Refusal::Wider(beyond));
+                }
+                terms.check().map_err(Refusal::Wider)?;
+                Phase::Approved(Consent { by: by.clone(), terms: terms.clone() })
+            }
+            (Phase::Approved(consent), Event::Open(wall)) => {
+                if let Some(reason) = self.lapsed(*wall, now) {
+                    return Err(Refusal::Over(reason));
+                }
+                Phase::Open(consent.clone(), now.clone())
+            }
+            (Phase::Requested | Phase::Approved(_), Event::Deny) => Phase::Closed(Reason::Denied),
+            (Phase::Requested | Phase::Approved(_), Event::End(reason)) => Phase::Closed(*reason),
+            (Phase::Requested | Phase::Approved(_), Event::Tick(wall)) => match self.lapsed(*wall, now) {
+                Some(reason) => Phase::Closed(reason),
+                None => self.phase.clone(),
+            },
+            (Phase::Requested | Phase::Approved(_), Event::Start) if now.after(&self.received).is_none() => {
+                Phase::Closed(Reason::Rebooted)
+            }
+            (Phase::Requested | Phase::Approved(_), Event::Start) => self.phase.clone(),
+            (Phase::Open(..), Event::End(reason)) => Phase::Closing(*reason),
+            (Phase::Open(..), Event::Start) => Phase::Closing(Reason::Restarted),
+            (Phase::Open(consent, opened), Event::Tick(_)) => match ends_in(&consent.terms, opened, now) {
+                None => Phase::Closing(Reason::Rebooted),
+                Some(Duration::ZERO) => Phase::Closing(Reason::Deadline),
+                Some(_) => self.phase.clone(),
+            },
+            (Phase::Closing(reason), Event::Cleaned) => Phase::Closed(*reason),
+            // The end is the end, whatever else is said; the first reason stays.
+            (Phase::Closing(_), Event::End(_) | Event::Start | Event::Tick(_))
+            | (Phase::Closed(_), Event::End(_) | Event::Start | Event::Tick(_) | Event::Cleaned) => {
+                self.phase.clone()
+            }
+            (
+                Phase::Closing(reason) | Phase::Closed(reason),
+                Event::Approve { .. } | Event::Deny | Event::Open(_),
+            ) => {
+                return Err(Refusal::Over(*reason));
+            }
+            (Phase::Requested, Event::Open(_)) => return Err(Refusal::State("not approved".into())),
+            (Phase::Approved(_), Event::Approve { .. }) => {
+                return Err(Refusal::State("approved already".into()));
+            }
+            (Phase::Open(..), Event::Approve { .. } | Event::Deny | Event::Open(_)) => {
+                return Err(Refusal::State("open already".into()));
+            }
+            (Phase::Requested | Phase::Approved(_) | Phase::Open(..), Event::Cleaned) => {
+                return Err(Refusal::State("not closing".into()));
+            }
+        };
+        Ok(Self { phase, ..self.clone() })
+    }
+
+    /// Why it can no longer be opened: the date it names has come, or the time between its two dates has passed here.
+    fn lapsed(&self, wall: Timestamp, now: &Moment) -> Option<Reason> {
+        let Some(waited) = now.after(&self.received) else { return Some(Reason::Rebooted) };
+        let span = self.request.not_after.duration_since(self.request.issued);
+        let span = Duration::try_from(span).unwrap_or_default();
+        (wall > self.request.not_after || waited > span).then_some(Reason::Expired)
+    }
+
+    /// Whether the session runs or may yet.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_) | Phase::Closed(_))
+    }
+}
+
+/// How long a session opened then may still last; `None` when the machine was started anew in between.
+pub fn ends_in(terms: &Terms, opened: &Moment, now: &Moment) -> Option<Duration> {
+    let lasts = Duration::from_secs(terms.max_session_seconds);
+    now.after(opened).map(|passed| lasts.saturating_sub(passed))
+}

@@ -1,0 +1,170 @@
+//! How everything ends: by the customer's word, by the kill switch, in time, and after a crash.
+
+use std::time::Duration;
+
+use super::core::grant::{Event, Grant, Phase, Reason};
+use super::{Support, container, recordings};
+use crate::audit;
+use crate::problem::Problem;
+use crate::store::{state_folder, write_file};
+
+/// How often grants that are not over are looked at.
+const GLANCE: Duration = Duration::from_millis(500);
+/// How long the kill switch waits for what it ends.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Support {
+    /// Ends a session, or takes back a grant; returns when nothing of it is left, or after a while.
+    ///
+    /// # Errors
+    /// [`codes::NO_SUPPORT_SESSION`].
+    pub async fn end(&self, id: &str) -> Result<Grant, Problem> {
+        let id = self.find(id).await?.id().to_owned();
+        self.end_for(&id, Reason::Customer).await;
+        self.until_closed(std::slice::from_ref(&id)).await;
+        self.find(&id).await
+    }
+
+    /// The kill switch. Off is a file that stays: written first, and whatever else fails, everything is ended. Returns when nothing
+    /// of any session is left, or after a while.
+    ///
+    /// # Errors
+    /// When the file cannot be written or removed.
+    pub async fn switch(&self, off: bool, by: &str) -> Result<(), Problem> {
+        let path = self.inner.folder.join("off");
+        let event = audit::Event::SupportSwitched { off, by: by.to_owned() };
+        if !off {
+            self.inner.world.audit(event).await?;
+            return match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(state_folder(&path, &e)),
+                _ => crate::store::sync_folder(&self.inner.folder),
+            };
+        }
+        let written = write_file(&path, format!("{by}\n").as_bytes(), 0o600);
+        self.end_all(Reason::KillSwitch).await;
+        self.inner.world.audit(event).await?;
+        written
+    }
+
+    /// Ends everything that is not over; returns when nothing of it is left, or after a while.
+    pub async fn end_all(&self, reason: Reason) {
+        let ids: Vec<String> = {
+            let desk = self.inner.desk.lock().await;
+            desk.grants
+                .values()
+                .filter(|g| !matches!(g.phase, Phase::Closed(_)))
+                .map(|g| g.id().to_owned())
+                .collect()
+        };
+        futures_util::future::join_all(ids.iter().map(|id| self.end_for(id, reason))).await;
+        self.until_closed(&ids).await;
+    }
+
+    /// Ends the sessions that run: the agent ends. What is only asked for or approved stays.
+    pub async fn stop(&self) {
+        let ids: Vec<String> = self.live().keys().cloned().collect();
+        futures_util::future::join_all(ids.iter().map(|id| self.end_for(id, Reason::Restarted))).await;
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// A session that runs is told and ends itself; anything else is ended here.
+    pub(super) async fn end_for(&self, id: &str, reason: Reason) {
+        let told = self.live().get(id).map(|end| {
+            end.send_if_modified(|now| {
+                let first = now.is_none();
+                now.get_or_insert(reason);
+                first
+            })
+        });
+        if told.is_none() {
+            self.ending(id, &Event::End(reason)).await;
+        }
+    }
+
+    async fn until_closed(&self, ids: &[String]) {
+        let mut closed = self.inner.closed.subscribe();
+        let all = async {
+            loop {
+                closed.borrow_and_update();
+                {
+                    let desk = self.inner.desk.lock().await;
+                    let is_closed = |id: &String| {
+                        desk.grants.get(id).is_none_or(|grant| matches!(grant.phase, Phase::Closed(_)))
+                    };
+                    if ids.iter().all(is_closed) {
+                        return;
+                    }
+                }
+                if closed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, all).await;
+    }
+
+    /// Whether support is switched off. The file counts, whoever made it.
+    pub fn is_off(&self) -> bool {
+        // What cannot be looked at counts as there.
+        self.inner.folder.join("off").try_exists().unwrap_or(true)
+    }
+
+    /// Looks after grants that are not over, and removes what sessions have left, until the agent ends.
+    pub async fn keep(&self) {
+        self.sweep_strays().await;
+        if let Err(problem) = recordings::prune(&self.inner.world) {
+            tracing::warn!(%problem, "old recordings could not be removed");
+        }
+        loop {
+            let open: Vec<Grant> = {
+                let desk = self.inner.desk.lock().await;
+                desk.grants.values().filter(|g| !matches!(g.phase, Phase::Closed(_))).cloned().collect()
+            };
+            if open.is_empty() {
+                self.inner.changed.notified().await;
+                continue;
+            }
+            for grant in open {
+                // A session that runs looks after itself.
+                if self.live().contains_key(grant.id()) {
+                    continue;
+                }
+                match grant.phase {
+                    Phase::Closing(_) | Phase::Open(..) => self.clean(grant.id()).await,
+                    _ => {
+                        let end = Event::End(Reason::KillSwitch);
+                        let event =
+                            if self.is_off() { end } else { Event::Tick(self.inner.world.time.now()) };
+                        self.ending(grant.id(), &event).await;
+                    }
+                }
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// Containers of sessions that nobody knows any more, such as of a store that was lost.
+    async fn sweep_strays(&self) {
+        crate::engine::wait_until_back(&*self.inner.world.engine).await;
+        if let Err(error) =
+            container::remove_strays(&*self.inner.world.engine, &self.inner.host_key, |grant| {
+                self.live().contains_key(grant)
+            })
+            .await
+        {
+            tracing::warn!(%error, "containers of earlier support sessions could not be removed");
+        }
+    }
+
+    /// Removes what a session that runs no more has left; says so when nothing is.
+    async fn clean(&self, id: &str) {
+        self.ending(id, &Event::End(Reason::Restarted)).await;
+        match container::remove_all(&*self.inner.world.engine, id).await {
+            Ok(()) => self.ending(id, &Event::Cleaned).await,
+            Err(error) => {
+                tracing::warn!(grant = id, %error, "what a support session left could not be removed yet")
+            }
+        }
+    }
+}
