@@ -135,6 +135,7 @@ impl Deployment {
             generation: None,
             started: stamp(&*self.world.clock),
             attempt: 1,
+            is_refetched: false,
             problem: None,
             remove_volumes: false,
         });
@@ -194,6 +195,7 @@ impl Deployment {
             generation: None,
             started: stamp(&*self.world.clock),
             attempt: 1,
+            is_refetched: false,
             problem: None,
             remove_volumes: volumes,
         });

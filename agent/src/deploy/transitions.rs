@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::acceptance::installed;
 use super::adoption::{self, AdoptionRecord};
 use super::files;
-use super::machine::{self, Ended, Next, Situation};
+use super::machine::{self, Ended, Next, Situation, touches_containers};
 use super::permission;
 use super::phases::Failed;
 use super::status::{self, Course, sentence};
@@ -38,6 +38,7 @@ impl Deployment {
     ) -> Result<Flow, Problem> {
         let ended = match &result {
             Ok(()) => Ended::Well,
+            Err(failed) if failed.lacking => Ended::Lacking,
             Err(failed) if failed.passing => Ended::Passing,
             Err(_) => Ended::Lasting,
         };
@@ -47,6 +48,7 @@ impl Deployment {
             is_waited_for: operation.origin == Origin::Local && self.found.as_ref() != Some(&operation.id),
             // While the engine is away nothing has been tried.
             attempt: if engine_away { 0 } else { operation.attempt },
+            is_refetched: operation.is_refetched,
         };
         let pauses = result.as_ref().err().and_then(|failed| failed.pauses.clone());
         let problem = result.err().map(|failed| failed.problem);
@@ -93,6 +95,10 @@ impl Deployment {
     ) -> Result<(), Problem> {
         let mut record = self.record.clone();
         let mut writes = Writes::new();
+        if phase == Phase::Fetching && touches_containers(operation.phase) {
+            // A newer release may take its place now, and shall have a generation of its own.
+            (operation.is_refetched, operation.generation) = (true, None);
+        }
         if phase == Phase::Verified {
             // Before anything is remembered under a number or a stream that nobody has signed.
             operation.target = self.job(&operation, mpsc::channel(1).0).target_as_signed()?;

@@ -105,6 +105,9 @@ pub struct OperationRecord {
     pub started: String,
     /// How often it has been tried.
     pub attempt: u32,
+    /// What was lacking of the release has been fetched once more.
+    #[serde(default)]
+    pub is_refetched: bool,
     /// Why it is being rolled back.
     pub problem: Option<StoredProblem>,
     /// For a removal: volumes too, because a person on this host said so.
