@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kedge_bundle::verify::Trust;
 use kedge_proto::v1;
 use tokio::sync::mpsc;
 
@@ -102,6 +103,7 @@ impl Deployment {
         if phase == Phase::Verified {
             // Before anything is remembered under a number or a stream that nobody has signed.
             operation.target = self.job(&operation, mpsc::channel(1).0).target_as_signed()?;
+            operation.epoch = self.world.trust.lock().await.as_ref().map(Trust::epoch);
         }
         if phase == Phase::Preflight {
             let job = self.job(&operation, mpsc::channel(1).0);
@@ -236,7 +238,7 @@ impl Deployment {
 
     /// The target is the active generation.
     async fn activate(&mut self, operation: OperationRecord) -> Result<(), Problem> {
-        installed(&self.world, &operation.target).await?;
+        installed(&self.world, &operation.target, operation.epoch).await?;
         let mut record = self.record.clone();
         record.previous = record.active.filter(|active| Some(*active) != operation.generation);
         record.active = operation.generation;
