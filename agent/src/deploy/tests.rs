@@ -3,6 +3,7 @@
 mod adopted;
 mod crashed;
 mod drift;
+mod epochs;
 mod fetched;
 mod importing;
 mod licence;
