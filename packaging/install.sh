@@ -104,12 +104,15 @@ else
   die 'this host has neither dpkg nor rpm; see docs/installing.md'
 fi
 case $kind in
-  deb) package=$(sed -n 's/^[0-9a-f]\{64\}  \(kedge_[A-Za-z0-9.+~-]*_amd64\.deb\)$/\1/p' "$folder/SHA256SUMS" | tail -n 1) ;;
-  rpm) package=$(sed -n 's/^[0-9a-f]\{64\}  \(kedge-[0-9][A-Za-z0-9.+~-]*\.x86_64\.rpm\)$/\1/p' "$folder/SHA256SUMS" | tail -n 1) ;;
+  deb) package=$(sed -n 's/^[0-9a-f]\{64\}  \(kedge_[A-Za-z0-9.+~-]*_amd64\.deb\)$/\1/p' "$folder/SHA256SUMS" | sort -V | tail -n 1) ;;
+  rpm) package=$(sed -n 's/^[0-9a-f]\{64\}  \(kedge-[0-9][A-Za-z0-9.+~-]*\.x86_64\.rpm\)$/\1/p' "$folder/SHA256SUMS" | sort -V | tail -n 1) ;;
 esac
 [ -n "$package" ] || die "SHA256SUMS names no .$kind of kedge"
 bundle=
-if [ -n "$deploy" ]; then bundle=$(sed -n 's/^[0-9a-f]\{64\}  \([A-Za-z0-9._+-]*\.kedge\)$/\1/p' "$folder/SHA256SUMS" | tail -n 1); fi
+if [ -n "$deploy" ]; then bundle=$(sed -n 's/^[0-9a-f]\{64\}  \([A-Za-z0-9._+-]*\.kedge\)$/\1/p' "$folder/SHA256SUMS" | sort -V | tail -n 1); fi
+# Of a folder everything that is there is looked at, though not all of it is used: one wrong file makes all of it suspect.
+[ -n "$work" ] || (cd "$folder" && sha256sum --check --status --ignore-missing SHA256SUMS) ||
+  die "$folder: not all files are what SHA256SUMS says: do not use them"
 for file in "$package" $bundle; do
   [ -z "$work" ] || fetch "$file"
   grep -F "  $file" "$folder/SHA256SUMS" | grep -x "[0-9a-f]\{64\}  $file" | (cd "$folder" && sha256sum --check --status -) ||

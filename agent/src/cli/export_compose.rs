@@ -18,8 +18,8 @@ use crate::problem::Problem;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  kedge export-compose shop -o ./shop
-  kedge export-compose shop -o ./shop --secrets     with passwords, in a file that only you can read
+  kedge export-compose shop -d ./shop
+  kedge export-compose shop -d ./shop --secrets     with passwords, in a file that only you can read
   cd shop && docker compose up -d --no-recreate     after `apt remove kedge`: take over what runs")]
 pub(super) struct Args {
     /// The deployment

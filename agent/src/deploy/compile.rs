@@ -165,6 +165,15 @@ pub fn split_secrets(
     (plain, secret)
 }
 
+/// Where a path leads once links are followed; what is not there yet stands below what is.
+fn really(path: &str) -> Option<String> {
+    let path = std::path::Path::new(path);
+    let there = path.ancestors().find_map(|above| Some((above, std::fs::canonicalize(above).ok()?)));
+    let (above, real) = there?;
+    let rest = path.strip_prefix(above).ok()?;
+    Some(if rest.as_os_str().is_empty() { real } else { real.join(rest) }.to_string_lossy().into_owned())
+}
+
 /// Compiles. Reads and writes files below the deployment's folder; blocks.
 ///
 /// # Errors
@@ -174,7 +183,7 @@ fn compile(inputs: &Inputs<'_>, release: &Loaded) -> Result<Compiled, Problem> {
     let values = resolve(inputs, product)?;
     let bundle = bundle_files(inputs.content, release)?;
     let (mut project, mut warnings) = load(inputs, product, &bundle, &values)?;
-    let violations = guard::evaluate(inputs.rules, &project, PROJECT_ROOT);
+    let violations = guard::evaluate(inputs.rules, &project, PROJECT_ROOT, &really);
     if !violations.is_empty() {
         return Err(Problem::new(&codes::GUARD, sentences(&violations)));
     }

@@ -21,6 +21,7 @@ use kedge_compose::model::{FileMount, FileObject, FileSource, Project};
 use sha2::{Digest, Sha256};
 
 use super::secrets::private_folder;
+use crate::codes;
 use crate::plan::desired::{FileUse, HostFile};
 use crate::problem::Problem;
 use crate::store::{state_folder, sync_folder, write_file};
@@ -123,10 +124,7 @@ impl<'a> Placer<'a> {
         if !may_be_missing {
             return Ok(None);
         }
-        let folder = self.folder.join("binds").join(inside);
-        if !self.dry_run {
-            fs::create_dir_all(&folder).map_err(|e| state_folder(&folder, &e))?;
-        }
+        let folder = bind_folder(&self.folder.join("binds"), inside, !self.dry_run)?;
         Ok(Some(HostFile { path: folder.to_string_lossy().into_owned(), digest: None }))
     }
 
@@ -265,6 +263,31 @@ fn write_all(making: &Path, pieces: &[Piece<'_>]) -> std::io::Result<()> {
     File::open(making)?.sync_all()
 }
 
+/// A folder of a deployment that its containers write to. They may have put links there, which the engine would follow to
+/// wherever on the host they lead: those are refused.
+fn bind_folder(root: &Path, inside: &str, make: bool) -> Result<PathBuf, Problem> {
+    let failed = |path: &Path, e: std::io::Error| state_folder(path, &e);
+    if make {
+        fs::create_dir_all(root).map_err(|e| failed(root, e))?;
+    }
+    let mut path = root.to_owned();
+    for part in Path::new(inside).components() {
+        path.push(part);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_symlink() => {
+                let why =
+                    format!("`{inside}` leads through a link that a container has made: {}", path.display());
+                return Err(Problem::new(&codes::GUARD, why));
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && make => {
+                fs::create_dir(&path).map_err(|e| failed(&path, e))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(path)
+}
+
 #[cfg(test)]
 mod tests {
     use kedge_bundle::parameters::Secret;
@@ -295,6 +318,19 @@ mod tests {
         assert_eq!(one, again);
         assert_ne!(one.path, other.path);
         assert_eq!(fs::read_to_string(other.path).unwrap(), "2");
+    }
+
+    #[test]
+    fn a_link_that_a_container_has_made_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("binds");
+        let data = bind_folder(&root, "data/deep", true).unwrap();
+        assert!(data.is_dir() && bind_folder(&root, "data", true).is_ok());
+        std::os::unix::fs::symlink("/", root.join("data/x")).unwrap();
+        for inside in ["data/x", "data/x/etc", "data/x/nothing"] {
+            assert_eq!(bind_folder(&root, inside, true).unwrap_err().code, codes::GUARD, "{inside}");
+        }
+        assert!(bind_folder(&root, "not/yet", false).is_ok() && !root.join("not").exists());
     }
 
     #[test]

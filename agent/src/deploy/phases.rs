@@ -20,6 +20,7 @@ use crate::codes;
 use crate::engine::error::Kind;
 use crate::engine::observe::observe;
 use crate::engine::types::{EngineInfo, Filter};
+use crate::guard;
 use crate::images::intake::{OnBytes, Room};
 use crate::images::room::share;
 use crate::images::{Loaded, load, release};
@@ -146,6 +147,10 @@ impl Job {
         let (product, target) = (&loaded.listing.product, &self.operation.target.digest);
         permitted(&self.world, &self.record, product, target, &compiled).await?;
         let observed = observe(&*self.world.engine, &compiled.desired.scope()).await?;
+        let others = guard::others_volumes(&self.world.rules, &compiled.desired, &observed.volumes);
+        if !others.is_empty() {
+            return Err(Problem::new(&codes::GUARD, others.join("; ")).into());
+        }
         let ours = self.adoption()?.containers(&*self.world.engine).await?;
         let taken = ports::taken(&compiled.ports, &ours.iter().collect::<Vec<_>>());
         if !taken.is_empty() {

@@ -35,7 +35,7 @@ impl Check for State {
         if flags.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Finding::bad(
                 format!("{shown} is on a file system that is mounted for reading only"),
-                "Mount it for writing, or name another folder as `state_dir` in agent.toml",
+                "Mount it for writing, or name another folder as `state_dir` in agent.toml and as ReadWritePaths= by `systemctl edit kedge`",
             );
         }
         // Whether 32 or 64 bits, the number is the lower ones.
@@ -46,13 +46,13 @@ impl Check for State {
         if let Some(name) = named(&FORGETFUL) {
             return Finding::bad(
                 format!("{shown} is on {name}, which a restart empties"),
-                "Name a folder on a disk as `state_dir` in agent.toml",
+                "Name a folder on a disk as `state_dir` in agent.toml, and as ReadWritePaths= by `systemctl edit kedge`",
             );
         }
         if let Some(name) = named(&FAR) {
             return Finding::bad(
                 format!("{shown} is on {name}"),
-                "Locks and flushes do not hold over a network: name a folder on a local disk as `state_dir` in agent.toml",
+                "Locks and flushes do not hold over a network: name a folder on a local disk as `state_dir` in agent.toml, and as ReadWritePaths= by `systemctl edit kedge`",
             );
         }
         match named(&LAYERED) {

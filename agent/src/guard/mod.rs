@@ -4,12 +4,18 @@
 //! release may not ask for what would make it master of the host: all privileges, the host's namespaces, the engine's socket,
 //! the host's own folders, added capabilities, devices. What is not said is not allowed.
 
+mod disguise;
 pub mod support;
 
 use std::collections::BTreeSet;
 
-use kedge_compose::model::{Hook, MountKind, Project, Service, Volume};
+use disguise::Mounted;
+use kedge_compose::model::{Hook, MountKind, Project, Service};
 use serde::Deserialize;
+
+use crate::engine::spec::LABEL_PROJECT;
+use crate::engine::types as engine;
+use crate::plan::Desired;
 
 /// `/etc/kedge/guard.toml`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -49,9 +55,15 @@ pub struct Allow {
     pub capabilities: BTreeSet<String>,
     /// Paths of the host below which binds are allowed.
     pub host_paths: BTreeSet<String>,
+    /// Types of file systems that volumes may mount by `driver_opts`, such as `nfs`.
+    pub volume_types: BTreeSet<String>,
+    /// Volumes of other programs that may be used, by name. One that nobody's label is on needs no rule.
+    pub external_volumes: BTreeSet<String>,
+    /// Containers of other programs whose volumes may be shared, by name.
+    pub volumes_from: BTreeSet<String>,
     /// Devices of the host.
     pub devices: bool,
-    /// Profiles switched off: `seccomp=unconfined`, `apparmor=unconfined`, `label=disable`.
+    /// Profiles switched off or exchanged: any `security_opt` but `no-new-privileges`.
     pub unconfined: bool,
 }
 
@@ -68,8 +80,19 @@ pub struct Violation {
 }
 
 /// What of `project` the rules do not allow. `project_root` is where the bundle's own files are: binding those is
-/// no access to the host.
-pub fn evaluate(rules: &Rules, project: &Project, project_root: &str) -> Vec<Violation> {
+/// no access to the host. `really` says where a path of the host leads once links are followed, if that can be told.
+pub fn evaluate(
+    rules: &Rules,
+    project: &Project,
+    project_root: &str,
+    really: &dyn Fn(&str) -> Option<String>,
+) -> Vec<Violation> {
+    let paths = rules.allow.host_paths.iter();
+    let real = Allow { host_paths: paths.filter_map(|path| really(path)).collect(), ..Allow::default() };
+    let host_path_allowed = |path: &str| {
+        let there = really(path);
+        host_path_allowed(&rules.allow, path) && there.is_none_or(|there| host_path_allowed(&real, &there))
+    };
     let mut violations = Vec::new();
     for service in project.services.values() {
         let mut no = |what: String, rule: &str| {
@@ -97,7 +120,7 @@ pub fn evaluate(rules: &Rules, project: &Project, project_root: &str) -> Vec<Vio
             }
         }
         for source in binds(service) {
-            if !below(source, project_root) && !host_path_allowed(allow, source) {
+            if !below(source, project_root) && !host_path_allowed(source) {
                 no(format!("the host's {source}"), &format!("allow.host_paths = [\"{source}\"]"));
             }
         }
@@ -109,31 +132,64 @@ pub fn evaluate(rules: &Rules, project: &Project, project_root: &str) -> Vec<Vio
             no("devices of the host".to_owned(), "allow.devices = true");
         }
         for option in &service.security_opt {
-            let relaxes =
-                ["unconfined", "label=disable", "label:disable"].iter().any(|bad| option.contains(bad));
-            if relaxes && !allow.unconfined {
-                no(format!("`security_opt: {option}`"), "allow.unconfined = true");
+            // A profile given in full text can allow all that `unconfined` does.
+            if !option.starts_with("no-new-privileges") && !allow.unconfined {
+                let shown: String = option.chars().take(80).collect();
+                no(format!("`security_opt: {shown}`"), "allow.unconfined = true");
+            }
+        }
+        for name in service.volumes_from.iter().filter_map(|from| from.strip_prefix("container:")) {
+            let name = name.split(':').next().unwrap_or_default();
+            if !allow.volumes_from.contains(name) {
+                let rule = format!("allow.volumes_from = [\"{name}\"]");
+                no(format!("all that the container {name} mounts"), &rule);
             }
         }
     }
     for (key, volume) in &project.volumes {
-        if let Some(device) = disguised_bind(volume)
-            && !host_path_allowed(&rules.allow, device)
-        {
-            violations.push(Violation {
-                service: format!("(volume {key})"),
-                what: format!("the host's {device}"),
-                rule: format!("allow.host_paths = [\"{device}\"]"),
-            });
+        let mut no = |what: String, rule: String| {
+            violations.push(Violation { service: format!("(volume {key})"), what, rule });
+        };
+        match disguise::mounted(volume) {
+            Mounted::Nothing => {}
+            Mounted::Path(path) if host_path_allowed(path) => {}
+            Mounted::Path(path) => {
+                no(format!("the host's {path}"), format!("allow.host_paths = [\"{path}\"]"));
+            }
+            Mounted::Other { kind, device } => {
+                if !rules.allow.volume_types.contains(kind) {
+                    let rule = format!("allow.volume_types = [\"{kind}\"]");
+                    no(format!("a mount of the type {kind:?}"), rule);
+                } else if device.starts_with('/') && !host_path_allowed(device) {
+                    no(format!("the host's {device}"), format!("allow.host_paths = [\"{device}\"]"));
+                }
+            }
+            Mounted::Never(why) => {
+                no(why, "nothing: name an absolute path, and no flags but `ro`".to_owned())
+            }
         }
     }
     violations
 }
 
-/// Volumes of the local driver can be binds in disguise: `driver_opts: {o: bind, device: /etc}`.
-fn disguised_bind(volume: &Volume) -> Option<&str> {
-    let device = volume.driver_opts.get("device")?;
-    (!volume.external && device.starts_with('/')).then_some(device)
+/// Volumes that exist, that the project calls its own surroundings' (`external`), and that belong to another deployment or
+/// compose project: somebody else's data, which the rules would have to name.
+pub fn others_volumes(rules: &Rules, desired: &Desired, there: &[engine::Volume]) -> Vec<String> {
+    let is_anothers = |volume: &engine::Volume| {
+        let project = volume.labels.get(LABEL_PROJECT);
+        volume.deployment().is_some_and(|owner| owner != desired.deployment)
+            || project.is_some_and(|project| *project != desired.project)
+    };
+    let is_external = |name: &str| desired.volumes.get(name).is_some_and(|spec| spec.external);
+    there
+        .iter()
+        .filter(|volume| is_external(&volume.name) && is_anothers(volume))
+        .filter(|volume| !rules.allow.external_volumes.contains(&volume.name))
+        .map(|volume| {
+            let name = &volume.name;
+            format!("the volume {name} is another program's; guard.toml would allow it with allow.external_volumes = [\"{name}\"]")
+        })
+        .collect()
 }
 
 fn namespaces(service: &Service) -> impl Iterator<Item = (&'static str, &str)> {
@@ -177,7 +233,9 @@ fn host_path_allowed(allow: &Allow, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kedge_compose::model::{Device, Mount, PreStart};
+    use kedge_compose::model::{Device, Mount, PreStart, Volume};
+
+    use crate::engine::spec::VolumeSpec;
 
     use super::*;
 
@@ -197,7 +255,7 @@ mod tests {
     }
 
     fn count(rules: &Rules, project: &Project) -> usize {
-        evaluate(rules, project, "/project").len()
+        evaluate(rules, project, "/project", &|_| None).len()
     }
 
     #[test]
@@ -228,6 +286,9 @@ mod tests {
             project(|s| s.device_cgroup_rules.push("a *:* rwm".into())),
             project(|s| s.security_opt.push("seccomp=unconfined".into())),
             project(|s| s.security_opt.push("label:disable".into())),
+            project(|s| s.security_opt.push("label=type:spc_t".into())),
+            project(|s| s.security_opt.push("seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}".into())),
+            project(|s| s.volumes_from.push("container:portainer:ro".into())),
             bind("/"),
             bind("/var/run/docker.sock"),
             bind("/etc"),
@@ -239,16 +300,74 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_bind_disguised_as_a_volume_is_refused_like_a_bind() {
+    fn volume(kind: &str, device: &str, options: &str) -> Project {
         let mut project = project(|_| {});
-        let mut volume = Volume::default();
-        volume.driver_opts.insert("o".into(), "bind".into());
-        volume.driver_opts.insert("device".into(), "/var/run".into());
-        project.volumes.insert("data".into(), volume);
-        assert_eq!(count(&Rules::default(), &project), 1);
-        let rules: Rules = toml::from_str("[allow]\nhost_paths = ['/var/run']").unwrap();
-        assert_eq!(count(&rules, &project), 0);
+        let given = [("type", kind), ("device", device), ("o", options)];
+        let given = given.into_iter().filter(|(_, value)| !value.is_empty());
+        let driver_opts = given.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        project.volumes.insert("data".into(), Volume { driver_opts, ..Volume::default() });
+        project
+    }
+
+    #[test]
+    fn a_mount_disguised_as_a_volume_is_refused_like_a_bind() {
+        let rules = |text: &str| toml::from_str::<Rules>(&format!("[allow]\n{text}")).unwrap();
+        let paths = rules("host_paths = ['/var/run', '/dev/sdb1']");
+        let types = rules("volume_types = ['nfs', 'overlay', 'ext4', 'none', 'tmpfs']");
+        // Refused without a rule, with rules for paths, and with rules for types?
+        for (kind, device, options, refused) in [
+            ("", "", "", [false, false, false]),
+            ("tmpfs", "tmpfs", "size=1m,mode=0700,uid=1", [false, false, false]),
+            ("tmpfs", "/var/run", "bind", [true, true, true]),
+            ("", "/var/run", "bind", [true, false, true]),
+            ("none", "/var/run/x", "rbind,ro", [true, false, true]),
+            ("none", "/var/run", "bind,rshared", [true, true, true]),
+            ("none", "var/run", "bind", [true, true, true]),
+            ("none", "/project/x", "bind", [true, true, true]),
+            ("nfs", ":/export", "addr=10.0.0.1,rw", [true, true, false]),
+            ("nfs", "/var/run", "bind", [true, false, true]),
+            ("ext4", "/dev/sdb1", "", [true, true, true]),
+            ("overlay", "overlay", "lowerdir=/etc:/var/lib", [true, true, false]),
+        ] {
+            let project = volume(kind, device, options);
+            let found = [&Rules::default(), &paths, &types].map(|rules| count(rules, &project) > 0);
+            assert_eq!(found, refused, "{kind} {device} {options}");
+        }
+        let both = rules("host_paths = ['/dev/sdb1']\nvolume_types = ['ext4']");
+        assert_eq!(count(&both, &volume("ext4", "/dev/sdb1", "")), 0);
+    }
+
+    #[test]
+    fn a_link_below_what_is_allowed_allows_nothing_else() {
+        let rules: Rules = toml::from_str("[allow]\nhost_paths = ['/srv/data']").unwrap();
+        let leads = |path: &str| {
+            Some(if path.ends_with("/link") { "/etc".to_owned() } else { path.replace("/srv", "/mnt/srv") })
+        };
+        assert_eq!(evaluate(&rules, &bind("/srv/data/link"), "/project", &leads).len(), 1);
+        assert_eq!(evaluate(&rules, &bind("/srv/data/pg"), "/project", &leads).len(), 0);
+    }
+
+    #[test]
+    fn an_external_volume_that_is_another_programs_needs_a_rule() {
+        let mut desired = Desired::nothing("shop", "shop");
+        for (name, external) in [("plain", true), ("theirs", true), ("own", true), ("made", false)] {
+            desired.volumes.insert(name.into(), VolumeSpec { external, ..VolumeSpec::default() });
+        }
+        let there = |name: &str, project: Option<&str>| engine::Volume {
+            name: name.into(),
+            labels: project.map(|p| (LABEL_PROJECT.to_owned(), p.to_owned())).into_iter().collect(),
+            ..engine::Volume::default()
+        };
+        let there = [
+            there("plain", None),
+            there("theirs", Some("crm")),
+            there("own", Some("shop")),
+            there("made", Some("crm")),
+        ];
+        let found = others_volumes(&Rules::default(), &desired, &there);
+        assert!(found.len() == 1 && found[0].contains("[\"theirs\"]"), "{found:?}");
+        let rules: Rules = toml::from_str("[allow]\nexternal_volumes = ['theirs']").unwrap();
+        assert!(others_volumes(&rules, &desired, &there).is_empty());
     }
 
     #[test]
