@@ -7,6 +7,7 @@ mod importing;
 mod licence;
 mod offered;
 mod paused;
+mod started;
 mod updates;
 mod witness;
 
