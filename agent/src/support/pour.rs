@@ -188,7 +188,7 @@ mod tests {
             Ok(Output { stream: *stream, bytes: Bytes::copy_from_slice(text.as_bytes()) })
         };
         let outputs: Vec<_> = pieces.iter().map(output).collect();
-        let (sender, mut receiver) = mpsc::channel(100);
+        let (sender, mut receiver) = mpsc::channel(1000);
         let source = Source::new(Some("api-1".into()), timestamps, &redactor);
         assert!(source.read(stream::iter(outputs).boxed(), &sender).await.is_ok());
         drop(sender);
