@@ -44,30 +44,54 @@ const fn table(bytes: &[u8]) -> [bool; 256] {
 /// Whether a value under this name is secret, as far as a name tells.
 pub fn is_telling(name: &str) -> bool {
     let name = name.as_bytes();
-    let begins = |from: &[u8], part: &str| {
-        from.get(..part.len()).is_some_and(|from| from.eq_ignore_ascii_case(part.as_bytes()))
+    let begins = |at: usize, part: &[u8]| {
+        let mut same = 0;
+        while same < part.len()
+            && at + same < name.len()
+            && name[at + same].to_ascii_lowercase() == part[same]
+        {
+            same += 1;
+        }
+        same == part.len()
     };
-    let ends = |part: &str| name.len().checked_sub(part.len()).is_some_and(|at| begins(&name[at..], part));
-    let parts = (0..name.len()).filter(|at| BEGINS[usize::from(name[*at])]).map(|at| &name[at..]);
-    parts.into_iter().any(|from| TELLING.iter().any(|part| begins(from, part))) || ends("key") || ends("keys")
+    let mut at = 0;
+    while at < name.len() {
+        if BEGINS[name[at] as usize] && TELLING.iter().any(|part| begins(at, part.as_bytes())) {
+            return true;
+        }
+        at += 1;
+    }
+    ["key", "keys"]
+        .iter()
+        .any(|end| name.len() >= end.len() && begins(name.len() - end.len(), end.as_bytes()))
 }
 
 /// Goes from word to word: a telling name blacks out the value after it, any other word is looked at by itself.
+///
+/// Plain loops and not what the standard library has for them: the program is built to be small, and then those are calls.
 pub(super) fn guess(text: &str) -> String {
     let bytes = text.as_bytes();
-    let is_name = |at: usize| bytes.get(at).is_some_and(|byte| NAME[usize::from(*byte)]);
     let mut out = String::with_capacity(text.len());
     // Until where the text is in `out`, as it is or blacked out.
     let mut copied = 0;
     let mut at = 0;
     while at < bytes.len() {
-        if !is_name(at) {
+        if !NAME[bytes[at] as usize] {
             at += 1;
             continue;
         }
         let start = at;
-        while is_name(at) {
+        while at < bytes.len() && NAME[bytes[at] as usize] {
             at += 1;
+        }
+        // What stands after most words of a log: a space and then another word, or a line's end.
+        let mut sign = at;
+        while sign < bytes.len() && matches!(bytes[sign], b' ' | b'"' | b'\'') {
+            sign += 1;
+        }
+        let is_sign = sign < bytes.len() && matches!(bytes[sign], b'=' | b':');
+        if !is_sign && at - start < RANDOM && bytes[start] != b'-' {
+            continue;
         }
         // Around a name all is ASCII: these are places where a text may be cut.
         let (word, rest) = (&text[start..at], &text[at..]);
@@ -97,14 +121,15 @@ pub(super) fn guess(text: &str) -> String {
 /// Length of what stands between a telling name and its value: `=`, `: `, `":"`, or a space after `--flag`.
 fn before_value(word: &str, rest: &str) -> Option<usize> {
     let bytes = rest.as_bytes();
-    // Asked first: after most words of a log comes a space and then another word.
-    let sign = bytes.iter().position(|byte| !matches!(byte, b'"' | b'\'' | b' '));
-    let between = match sign.map(|sign| (sign, bytes[sign])) {
-        Some((sign, b'=' | b':')) => {
-            let value = &bytes[sign + 1..];
-            let filler = |byte: &u8| matches!(byte, b' ' | b'"' | b'\'' | b'=');
-            sign + 1 + value.iter().position(|byte| !filler(byte)).unwrap_or(value.len())
+    let skip = |mut at: usize, sign: bool| {
+        while at < bytes.len() && (matches!(bytes[at], b' ' | b'"' | b'\'') || sign && bytes[at] == b'=') {
+            at += 1;
         }
+        at
+    };
+    let sign = skip(0, false);
+    let between = match bytes.get(sign) {
+        Some(b'=' | b':') => skip(sign + 1, true),
         _ if word.starts_with("--") && bytes.first() == Some(&b' ') => 1,
         _ => return None,
     };

@@ -72,11 +72,11 @@ impl Redactor {
     fn without_known<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
         for secret in &self.known {
-            if text.contains(secret.reveal()) {
+            if memchr::memmem::find(text.as_bytes(), secret.reveal().as_bytes()).is_some() {
                 text = replace(&text, secret.reveal()).into();
             }
         }
-        if text.split_inclusive('\n').any(|line| self.beginning(body(line)) > 0) {
+        if self.ends_in_beginning(&text) {
             let whole =
                 text.split_inclusive('\n').fold(String::with_capacity(text.len()), |mut out, line| {
                     self.push_without_beginning(&mut out, line);
@@ -85,6 +85,22 @@ impl Redactor {
             text = whole.into();
         }
         text
+    }
+
+    /// Whether a line of this may end in the beginning of a secret.
+    fn ends_in_beginning(&self, text: &str) -> bool {
+        if self.known.is_empty() {
+            return false;
+        }
+        let mut from = 0;
+        let ends = memchr::memchr_iter(b'\n', text.as_bytes()).chain([text.len()]);
+        for end in ends {
+            if self.beginning(body(&text[from..end])) > 0 {
+                return true;
+            }
+            from = (end + 1).min(text.len());
+        }
+        false
     }
 
     /// A line that was cut may end in the beginning of a secret.
@@ -100,17 +116,21 @@ impl Redactor {
 
     /// Length of the longest beginning of a secret that this ends in.
     fn beginning(&self, body: &str) -> usize {
-        let longest = |secret: &str| {
-            let most = body.len().min(secret.len() - 1);
-            // Where a beginning starts, its first letters stand.
-            let tail = &body.as_bytes()[body.len() - most..];
-            let starts =
-                tail.windows(SHORT).enumerate().filter(|(_, window)| secret.as_bytes().starts_with(window));
-            let ends = starts.map(|(at, _)| &tail[at..]).find(|end| secret.as_bytes().starts_with(end));
-            ends.map_or(0, <[u8]>::len)
-        };
-        let secrets = self.known.iter().map(Secret::reveal).filter(|secret| secret.len() > SHORT);
-        secrets.map(longest).max().unwrap_or(0)
+        let mut longest = 0;
+        for secret in
+            self.known.iter().map(|secret| secret.reveal().as_bytes()).filter(|secret| secret.len() > SHORT)
+        {
+            let body = body.as_bytes();
+            let mut length = body.len().min(secret.len() - 1);
+            while length >= SHORT && length > longest {
+                let end = &body[body.len() - length..];
+                if end[0] == secret[0] && secret.starts_with(end) {
+                    longest = length;
+                }
+                length -= 1;
+            }
+        }
+        longest
     }
 
     /// Whether a value under this name may be shown as it is.
@@ -121,7 +141,15 @@ impl Redactor {
 
 /// A line without its end.
 fn body(line: &str) -> &str {
-    line.trim_end_matches('\n').trim_end_matches(['…', '\r'])
+    let mut line = line.strip_suffix('\n').unwrap_or(line);
+    // By bytes first: hardly a line ends so.
+    while matches!(line.as_bytes().last(), Some(b'\r' | 0xa6)) {
+        match line.strip_suffix(['…', '\r']) {
+            Some(rest) => line = rest,
+            None => break,
+        }
+    }
+    line
 }
 
 fn replace(text: &str, secret: &str) -> String {

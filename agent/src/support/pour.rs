@@ -3,10 +3,12 @@
 //! It is read, cleared and given its name by a task that runs ahead of what is recorded and sent. Engines give logs line by
 //! line; handing them on one by one would cost more than all that is done to them.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::channel::{Channel, gone};
@@ -20,11 +22,43 @@ use crate::redact::Redactor;
 const TOGETHER: usize = 256;
 /// Longest piece that is handed on, bytes.
 const PIECE: usize = 64 << 10;
-/// Pieces that may wait to be recorded and sent.
-const AHEAD: usize = 32;
+/// Pieces that may wait to be recorded and sent. Many, because an engine that is slower than the rest gives lines one by one:
+/// what comes while the disk is flushed is to be flushed together.
+const AHEAD: usize = 4096;
+/// Bytes that may wait to be recorded and sent.
+const ROOM: usize = 1 << 20;
 
-/// What may leave: whether it is from standard error, and the text.
-type Clear = (bool, Bytes);
+/// What may leave.
+struct Clear {
+    stderr: bool,
+    text: Bytes,
+    /// Given back when it goes on.
+    _room: OwnedSemaphorePermit,
+}
+
+/// The way to whoever says it.
+#[derive(Clone)]
+struct Way {
+    to: mpsc::Sender<Result<Clear, Error>>,
+    room: Arc<Semaphore>,
+}
+
+impl Way {
+    fn new() -> (Self, mpsc::Receiver<Result<Clear, Error>>) {
+        let (to, receiver) = mpsc::channel(AHEAD);
+        (Self { to, room: Arc::new(Semaphore::new(ROOM)) }, receiver)
+    }
+
+    async fn send(&self, stderr: bool, mut text: Bytes) -> Result<(), Deaf> {
+        while !text.is_empty() {
+            let text = text.split_to(text.len().min(PIECE));
+            let many = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            let room = Arc::clone(&self.room).acquire_many_owned(many).await.map_err(|_| Deaf)?;
+            self.to.send(Ok(Clear { stderr, text, _room: room })).await.map_err(|_| Deaf)?;
+        }
+        Ok(())
+    }
+}
 
 /// What a container says.
 pub(super) type Outputs = BoxStream<'static, Result<Output, Error>>;
@@ -38,19 +72,19 @@ pub(super) async fn pour(
     sources: Vec<(Source, Outputs)>,
     at_once: bool,
 ) -> Result<(), Problem> {
-    let (sender, mut receiver) = mpsc::channel(AHEAD);
+    let (way, mut receiver) = Way::new();
     // Tasks of their own, ended with this one's end.
     let mut reading = JoinSet::new();
     if at_once {
         for (source, outputs) in sources {
-            let sender = sender.clone();
-            reading.spawn(async move { drop(source.read(outputs, &sender).await) });
+            let way = way.clone();
+            reading.spawn(async move { drop(source.read(outputs, &way).await) });
         }
-        drop(sender);
+        drop(way);
     } else {
         reading.spawn(async move {
             for (source, outputs) in sources {
-                if source.read(outputs, &sender).await.is_err() {
+                if source.read(outputs, &way).await.is_err() {
                     return;
                 }
             }
@@ -60,12 +94,12 @@ pub(super) async fn pour(
     while receiver.recv_many(&mut batch, AHEAD).await > 0 {
         let (mut stderr, mut together) = (false, BytesMut::new());
         for clear in batch.drain(..) {
-            let (from_stderr, text): Clear = clear.map_err(|e: Error| Problem::from_error(e.code(), &e))?;
-            if from_stderr != stderr {
+            let clear: Clear = clear.map_err(|e: Error| Problem::from_error(e.code(), &e))?;
+            if clear.stderr != stderr {
                 channel.mouth.say(stderr, together.split()).await.map_err(gone)?;
-                stderr = from_stderr;
+                stderr = clear.stderr;
             }
-            together.extend_from_slice(&text);
+            together.extend_from_slice(&clear.text);
         }
         channel.mouth.say(stderr, together).await.map_err(gone)?;
     }
@@ -102,7 +136,7 @@ impl Source {
         Self { name, timestamps, sides: [side(), side()] }
     }
 
-    async fn read(mut self, outputs: Outputs, to: &mpsc::Sender<Result<Clear, Error>>) -> Result<(), Deaf> {
+    async fn read(mut self, outputs: Outputs, way: &Way) -> Result<(), Deaf> {
         let mut outputs = outputs.ready_chunks(TOGETHER);
         while let Some(outputs) = outputs.next().await {
             let mut failed = None;
@@ -112,12 +146,12 @@ impl Source {
                     Err(error) => failed = Some(error),
                 }
             }
-            self.pass(false, to).await?;
+            self.pass(false, way).await?;
             if let Some(error) = failed {
-                to.send(Err(error)).await.map_err(|_| Deaf)?;
+                way.to.send(Err(error)).await.map_err(|_| Deaf)?;
             }
         }
-        self.pass(true, to).await
+        self.pass(true, way).await
     }
 
     fn take(&mut self, output: &Output) {
@@ -133,13 +167,9 @@ impl Source {
     }
 
     /// Hands on what may leave; at the end, everything.
-    async fn pass(&mut self, end: bool, to: &mpsc::Sender<Result<Clear, Error>>) -> Result<(), Deaf> {
+    async fn pass(&mut self, end: bool, way: &Way) -> Result<(), Deaf> {
         for (number, side) in self.sides.iter_mut().enumerate() {
-            let mut text = side.clear(self.name.as_deref(), end);
-            while !text.is_empty() {
-                let piece = text.split_to(text.len().min(PIECE));
-                to.send(Ok((number == 1, piece))).await.map_err(|_| Deaf)?;
-            }
+            way.send(number == 1, side.clear(self.name.as_deref(), end)).await?;
         }
         Ok(())
     }
@@ -188,15 +218,16 @@ mod tests {
             Ok(Output { stream: *stream, bytes: Bytes::copy_from_slice(text.as_bytes()) })
         };
         let outputs: Vec<_> = pieces.iter().map(output).collect();
-        let (sender, mut receiver) = mpsc::channel(1000);
+        let (way, mut receiver) = Way::new();
         let source = Source::new(Some("api-1".into()), timestamps, &redactor);
-        assert!(source.read(stream::iter(outputs).boxed(), &sender).await.is_ok());
-        drop(sender);
+        let read =
+            tokio::spawn(async move { source.read(stream::iter(outputs).boxed(), &way).await.is_ok() });
         let mut left = Vec::new();
         while let Some(clear) = receiver.recv().await {
-            let (stderr, text) = clear.unwrap();
-            left.push((stderr, String::from_utf8(text.to_vec()).unwrap()));
+            let clear = clear.unwrap();
+            left.push((clear.stderr, String::from_utf8(clear.text.to_vec()).unwrap()));
         }
+        assert!(read.await.unwrap());
         left
     }
 
