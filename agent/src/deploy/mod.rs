@@ -123,6 +123,8 @@ pub fn spawn(
 ) -> (Handle, tokio::task::JoinHandle<()>) {
     let (commands, receiver) = mpsc::channel(QUEUE);
     let task = task::Deployment::new(world, record, receiver);
+    // Before anybody can ask: a host whose deployments have not come round to it yet would report that it has none.
+    task.publish();
     (Handle { commands }, tokio::spawn(task.run()))
 }
 

@@ -47,7 +47,11 @@ pub struct Known<'a> {
 /// Puts the status together.
 pub fn of(record: &DeploymentRecord, known: &Known<'_>) -> v1::DeploymentStatus {
     let Known { active, project, refused, paused, seen, course } = known;
-    let health = if seen.engine_away { v1::Health::Unknown } else { services::overall(&seen.services) };
+    // Whoever has looked has seen at least one service, if only that it is not there.
+    let removing = record.operation.as_ref().is_some_and(|operation| operation.phase == Phase::Removing);
+    let looked = !seen.services.is_empty() || record.active.is_none() || removing;
+    let health =
+        if seen.engine_away || !looked { v1::Health::Unknown } else { services::overall(&seen.services) };
     let phase = match (&record.operation, record.active) {
         (Some(operation), _) => phase(operation.phase),
         (None, Some(_)) => v1::Phase::Active,

@@ -9,6 +9,7 @@ mod importing;
 mod licence;
 mod offered;
 mod paused;
+mod started;
 mod updates;
 mod witness;
 

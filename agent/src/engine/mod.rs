@@ -78,6 +78,14 @@ pub trait Engine: Send + Sync + 'static {
     async fn wait_container(&self, id: &str) -> Result<i64>;
     /// Its log, decoded into lines.
     async fn logs(&self, id: &str, query: &LogQuery) -> Result<BoxStream<'static, Result<LogLine>>>;
+    /// Its log as the engine gives it: every line with its end, cut where the engine cuts long ones. With `timestamps`, each
+    /// piece begins with when it was said and a space.
+    async fn log_output(
+        &self,
+        id: &str,
+        query: &LogQuery,
+        timestamps: bool,
+    ) -> Result<BoxStream<'static, Result<Output>>>;
     /// Runs a command in a running container and waits for its end. Dropping the future stops waiting; the command goes on
     /// until its container ends, because Docker cannot end it.
     async fn exec(&self, id: &str, command: &Exec) -> Result<Finished>;

@@ -19,8 +19,8 @@ use crate::redact::Redactor;
 
 /// Bytes that a channel may send ahead of the engineer's reading.
 pub(super) const CREDIT: usize = 1 << 20;
-/// Bytes of one piece of data.
-const PIECE: usize = 32 * 1024;
+/// Bytes of one piece of data: with what is around it, no more than can be sealed at once.
+const PIECE: usize = 60 << 10;
 /// The most credit that an engineer can give at once: more is a fault, or an attack on memory.
 pub(super) const MOST_CREDIT: usize = 16 << 20;
 
@@ -201,9 +201,9 @@ impl Channel {
         self.mouth.send(event, Some(frame::Body::Opened(opened))).await.map_err(gone)?;
         let redactor = self.redactor(terms)?;
         match what {
-            open::What::Logs(query) => logs::read(self, &needed(target)?, &query, redactor).await,
+            open::What::Logs(query) => logs::read(self, &needed(target)?, &query, &redactor).await,
             open::What::Inspect(_) => inspect::show(self, &needed(target)?, &redactor).await,
-            open::What::Run(run) => command::run(self, &needed(target)?, &run.argv, redactor).await,
+            open::What::Run(run) => command::run(self, &needed(target)?, &run.argv, &redactor).await,
             open::What::Shell(_) => {
                 command::shell(self, &needed(target)?, terminal.unwrap_or((24, 80)), &redactor).await
             }

@@ -8,9 +8,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::channel::{Channel, Ear, Mouth, Told, gone};
 use super::container::{self, Ends};
+use super::pour::{Source, pour};
 use super::recorder::Event;
 use super::veil;
-use crate::engine::types::Stream;
 use crate::engine::{Attached, Engine, Error};
 use crate::problem::Problem;
 use crate::redact::Redactor;
@@ -22,24 +22,14 @@ const MOMENT: Duration = Duration::from_millis(25);
 
 /// Runs exactly these words and gives the exit code.
 pub(super) async fn run(
-    channel: &mut Channel,
+    channel: &Channel,
     target: &Target,
     argv: &[String],
-    redactor: Redactor,
+    redactor: &Redactor,
 ) -> Result<i64, Problem> {
     let (id, attached) = start(channel, target, argv, Ends::Output).await?;
-    let mut veils = [veil::Lines::new(redactor.clone()), veil::Lines::new(redactor)];
-    let mut output = attached.output;
     let spoken = async {
-        while let Some(piece) = output.next().await {
-            let piece = piece.map_err(engine)?;
-            let stderr = piece.stream == Stream::Stderr;
-            let clear = veils[usize::from(stderr)].take(&piece.bytes);
-            channel.mouth.say(stderr, clear).await.map_err(gone)?;
-        }
-        for (number, veil) in veils.iter_mut().enumerate() {
-            channel.mouth.say(number == 1, veil.rest()).await.map_err(gone)?;
-        }
+        pour(channel, vec![(Source::new(None, false, redactor), attached.output)], false).await?;
         channel.support.inner.world.engine.wait_container(&id).await.map_err(engine)
     };
     // Cancel safe: what has not been said by then is not said.

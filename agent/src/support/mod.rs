@@ -25,6 +25,7 @@ mod key;
 mod logs;
 mod news;
 mod notify;
+mod pour;
 pub mod recorder;
 mod recordings;
 mod requests;

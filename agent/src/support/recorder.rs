@@ -18,6 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::codes;
@@ -146,6 +147,8 @@ impl Recorder {
             let is_terminal = self.terminals.contains_key(channel);
             if is_terminal && let Some(line) = cast_line(now, event) {
                 add(lines.entry(Some(*channel)).or_default(), &line)?;
+            } else if let Event::Out { stderr, bytes } = event {
+                add(lines.entry(None).or_default(), &Said::new(now, *channel, *stderr, bytes))?;
             } else {
                 let mut line = journal_line(now, *channel, event);
                 if matches!(event, Event::End(_))
@@ -196,7 +199,27 @@ impl Recorder {
     }
 }
 
-fn add(lines: &mut Vec<u8>, value: &serde_json::Value) -> std::io::Result<()> {
+/// What leaves, as a line of the journal. Most of a recording is that, so that it is written from where it lies.
+#[derive(Serialize)]
+struct Said<'a> {
+    channel: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+    event: &'static str,
+    t: f64,
+}
+
+impl<'a> Said<'a> {
+    fn new(t: f64, channel: u32, stderr: bool, bytes: &'a Bytes) -> Self {
+        let data = std::str::from_utf8(bytes).ok();
+        let base64 = data.is_none().then(|| STANDARD.encode(bytes));
+        Self { channel, data, base64, event: if stderr { "err" } else { "out" }, t }
+    }
+}
+
+fn add(lines: &mut Vec<u8>, value: &impl Serialize) -> std::io::Result<()> {
     serde_json::to_writer(&mut *lines, value)?;
     lines.push(b'\n');
     Ok(())
@@ -220,10 +243,7 @@ fn journal_line(now: f64, channel: u32, event: &Event) -> serde_json::Value {
         Event::Open { what, target, .. } => {
             json!({ "t": now, "channel": channel, "event": "open", "what": what, "target": target })
         }
-        Event::Out { stderr, bytes } => {
-            let (key, data) = data(bytes);
-            json!({ "t": now, "channel": channel, "event": if *stderr { "err" } else { "out" }, key: data })
-        }
+        Event::Out { stderr, bytes } => json!(Said::new(now, channel, *stderr, bytes)),
         Event::In(bytes) => {
             let (key, data) = data(bytes);
             json!({ "t": now, "channel": channel, "event": "in", key: data })

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use kedge_compose::model::Attachment;
 
-use super::attach::Attached;
+use super::attach::{Attached, Output};
 use super::error::{Error, Kind, Result};
 use super::exec::{Exec, Finished};
 use super::spec::{ContainerSpec, NetworkSpec, Update, VolumeSpec};
@@ -176,6 +176,15 @@ impl Engine for Docker {
 
     async fn logs(&self, id: &str, query: &LogQuery) -> Result<BoxStream<'static, Result<LogLine>>> {
         Ok(streams::logs(&self.client().await?, id, query))
+    }
+
+    async fn log_output(
+        &self,
+        id: &str,
+        query: &LogQuery,
+        timestamps: bool,
+    ) -> Result<BoxStream<'static, Result<Output>>> {
+        Ok(streams::log_output(&self.client().await?, id, query, timestamps))
     }
 
     async fn exec(&self, id: &str, command: &Exec) -> Result<Finished> {

@@ -22,18 +22,7 @@ pub(super) fn logs(
     id: &str,
     query: &LogQuery,
 ) -> BoxStream<'static, Result<LogLine>> {
-    let mut options =
-        LogsOptionsBuilder::new().stdout(true).stderr(true).timestamps(true).follow(query.follow);
-    if let Some(tail) = query.tail {
-        options = options.tail(&tail.to_string());
-    }
-    if let Some(since) = query.since {
-        options = options.since(i32::try_from(since).unwrap_or(i32::MAX));
-    }
-    let what = format!("read the log of container {id}");
-    let (client, id) = (client.clone(), id.to_owned());
-    let chunks =
-        client.logs(&id, Some(options.build())).map(move |chunk| chunk.context(|| what.clone())).boxed();
+    let chunks = chunks(client, id, query, true);
     stream::unfold(
         (chunks, Decoder::default(), Vec::new().into_iter()),
         |(mut chunks, mut decoder, mut ready)| async move {
@@ -53,6 +42,38 @@ pub(super) fn logs(
         },
     )
     .boxed()
+}
+
+pub(super) fn log_output(
+    client: &bollard::Docker,
+    id: &str,
+    query: &LogQuery,
+    timestamps: bool,
+) -> BoxStream<'static, Result<Output>> {
+    chunks(client, id, query, timestamps).map(|chunk| chunk.map(output)).boxed()
+}
+
+fn chunks(
+    client: &bollard::Docker,
+    id: &str,
+    query: &LogQuery,
+    timestamps: bool,
+) -> BoxStream<'static, Result<LogOutput>> {
+    let mut options =
+        LogsOptionsBuilder::new().stdout(true).stderr(true).timestamps(timestamps).follow(query.follow);
+    if let Some(tail) = query.tail {
+        options = options.tail(&tail.to_string());
+    }
+    if let Some(since) = query.since {
+        options = options.since(i32::try_from(since).unwrap_or(i32::MAX));
+    }
+    let what = format!("read the log of container {id}");
+    client.logs(id, Some(options.build())).map(move |chunk| chunk.context(|| what.clone())).boxed()
+}
+
+fn output(chunk: LogOutput) -> Output {
+    let stream = if matches!(chunk, LogOutput::StdErr { .. }) { Stream::Stderr } else { Stream::Stdout };
+    Output { stream, bytes: chunk.into_bytes() }
 }
 
 /// Cuts chunks into lines. Without a terminal, Docker frames what the container wrote: each frame starts with its time. With
@@ -114,11 +135,7 @@ pub(super) async fn attach(client: &bollard::Docker, id: &str) -> Result<Attache
     let options =
         AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true).build();
     let attached = client.attach_container(id, Some(options)).await.context(|| what.clone())?;
-    let output = attached.output.map(move |chunk| {
-        let chunk = chunk.context(|| what.clone())?;
-        let stream = if matches!(chunk, LogOutput::StdErr { .. }) { Stream::Stderr } else { Stream::Stdout };
-        Ok(Output { stream, bytes: chunk.into_bytes() })
-    });
+    let output = attached.output.map(move |chunk| chunk.map(output).context(|| what.clone()));
     Ok(Attached { output: output.boxed(), input: attached.input })
 }
 

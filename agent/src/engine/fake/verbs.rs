@@ -9,7 +9,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use kedge_compose::model::Attachment;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::super::attach::Attached;
+use super::super::attach::{Attached, Output};
 use super::super::error::{Error, Kind, Result};
 use super::super::exec::{Exec, Finished};
 use super::super::spec::{ContainerSpec, LABEL_RANGE, NetworkSpec, Update, VolumeSpec};
@@ -188,6 +188,18 @@ impl Engine for Fake {
             text: format!("log of {id}"),
         };
         Ok(stream::iter([Ok(line)]).boxed())
+    }
+
+    async fn log_output(
+        &self,
+        id: &str,
+        _query: &LogQuery,
+        timestamps: bool,
+    ) -> Result<BoxStream<'static, Result<Output>>> {
+        self.enter("logs", id, false).await?;
+        let at = if timestamps { "2026-01-01T00:00:00Z " } else { "" };
+        let bytes = format!("{at}log of {id}\n").into();
+        Ok(stream::iter([Ok(Output { stream: Stream::Stdout, bytes })]).boxed())
     }
 
     async fn exec(&self, id: &str, command: &Exec) -> Result<Finished> {

@@ -232,3 +232,58 @@ pub fn ends_in(terms: &Terms, opened: &Moment, now: &Moment) -> Option<Duration>
     let lasts = Duration::from_secs(terms.max_session_seconds);
     now.after(opened).map(|passed| lasts.saturating_sub(passed))
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use kedge_bundle::support::testing::request;
+    use kedge_bundle::testing::{Vendor, now};
+
+    use super::*;
+
+    const RECEIVED: u64 = 500;
+    /// From when the request was made until it may no longer be opened.
+    const SPAN: u64 = 300;
+
+    fn at(boot: &str, seconds: u64) -> Moment {
+        Moment { boot: boot.into(), since: Duration::from_secs(seconds) }
+    }
+
+    /// One that was asked for, and the same approved.
+    fn grants() -> [Grant; 2] {
+        let mut request = request(&Vendor::new("support"), now());
+        request.not_after = request.issued + SignedDuration::from_secs(300);
+        let (digest, terms) = (Digest::of(b"request"), request.terms.clone());
+        let asked = Grant::requested(request, digest, String::new(), at("b", RECEIVED));
+        let approve = Event::Approve { digest, by: "bea".into(), terms };
+        let approved = asked.after(&approve, &at("b", RECEIVED)).unwrap();
+        [asked, approved]
+    }
+
+    #[test]
+    fn a_grant_is_not_opened_after_its_date_nor_after_its_time_nor_after_a_reboot() {
+        let [_, approved] = grants();
+        let open = |later: i64, moment: &Moment| {
+            approved.after(&Event::Open(now() + SignedDuration::from_secs(later)), moment)
+        };
+        let opened = open(300, &at("b", RECEIVED + SPAN)).unwrap();
+        assert!(matches!(opened.phase, Phase::Open(..)));
+        assert_eq!(open(301, &at("b", RECEIVED)), Err(Refusal::Over(Reason::Expired)));
+        // Whatever the wall clock was set to.
+        assert_eq!(open(-9000, &at("b", RECEIVED + SPAN + 1)), Err(Refusal::Over(Reason::Expired)));
+        assert_eq!(open(0, &at("c", 1)), Err(Refusal::Over(Reason::Rebooted)));
+    }
+
+    #[test]
+    fn what_waits_is_closed_by_a_reboot_and_by_its_time_and_by_nothing_else() {
+        for grant in grants() {
+            let after = |event: &Event, moment: &Moment| grant.after(event, moment).unwrap().phase;
+            let (soon, late) = (at("b", RECEIVED + SPAN), at("b", RECEIVED + SPAN + 1));
+            assert_eq!(after(&Event::Start, &soon), grant.phase);
+            assert_eq!(after(&Event::Start, &at("c", 1)), Phase::Closed(Reason::Rebooted));
+            assert_eq!(after(&Event::Tick(now()), &soon), grant.phase);
+            assert_eq!(after(&Event::Tick(now()), &late), Phase::Closed(Reason::Expired));
+            assert_eq!(after(&Event::Tick(now()), &at("c", 1)), Phase::Closed(Reason::Rebooted));
+        }
+    }
+}

@@ -7,10 +7,14 @@ use crate::codes;
 use crate::error::{Failure, Result};
 use kedge_proto::support::v1::{Bundle, Credit, Data, Ended, Open, frame, open};
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use tokio::net::UnixStream;
 
 /// Bytes taken before more are asked for.
 const TAKEN: u32 = 256 * 1024;
+/// Bytes that may be under way here beyond those that every channel begins with: much comes at a time, and what is on its way
+/// to the host's disk, to the hub and to here is not to wait for what was written.
+const MORE: u32 = 3 << 20;
 
 /// What is asked for, and what it is called, so that an agent that does not know it can say so.
 pub(super) fn open(target: &str, what: open::What) -> Open {
@@ -35,13 +39,15 @@ pub(super) async fn connect(session: &Session) -> Result<UnixStream> {
 
 /// Runs a channel to its end, what it says on standard output and standard error.
 pub(super) async fn run(session: &Session, target: &str, what: open::What) -> Result<()> {
+    let failed =
+        |error: std::io::Error| Failure::new(codes::OUTPUT, "the output cannot be written").because(error);
+    // Without the standard library's buffer, which looks for lines: pieces are written as they come, each at once.
+    let mut stdout = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
     let write = |data: &Data| -> std::io::Result<()> {
         if data.stderr {
             std::io::stderr().lock().write_all(&data.bytes)
         } else {
-            let mut stdout = std::io::stdout().lock();
-            stdout.write_all(&data.bytes)?;
-            stdout.flush()
+            stdout.write_all(&data.bytes)
         }
     };
     follow(session, target, what, write).await
@@ -67,6 +73,7 @@ async fn follow(
     let (from, mut to) = connect(session).await?.into_split();
     let open = open(target, what);
     frames::write(&mut to, frame::Body::Open(open)).await?;
+    frames::write(&mut to, frame::Body::Credit(Credit { channel: 1, bytes: MORE })).await?;
     let mut heard = frames::reader(from);
     let mut taken = 0;
     loop {
@@ -120,7 +127,8 @@ pub(super) async fn end(session: &Session) -> Result<()> {
     let mut stream = connect(session).await?;
     frames::write(&mut stream, frame::Body::Ended(Ended::default())).await?;
     // Until whoever holds it has gone.
-    while frames::read(&mut stream).await.is_some() {}
+    let mut frames = frames::Frames::of(stream);
+    while frames.next().await.is_some() {}
     out::note(&format!("session {:.8} is over", session.facts.grant_id));
     Ok(())
 }

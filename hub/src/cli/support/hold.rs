@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// How long the host may take to hear that it is over.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Frames that may wait for a client. One that does not take them is cut off: its credit is less than this.
-const WAITING: usize = 8192;
+const WAITING: usize = 64 << 10;
 /// Pieces under way to the hub.
 const AHEAD: usize = 8;
 /// Largest piece that is read, bytes.
@@ -182,7 +182,7 @@ impl Line {
                 Failure::new(codes::SUPPORT_OVER, "somebody between here and the host is tampering")
                     .because(error)
             })?;
-            if let Some(body) = Frame::decode(content.as_slice()).ok().and_then(|frame| frame.body) {
+            if let Some(body) = Frame::decode(Bytes::from(content)).ok().and_then(|frame| frame.body) {
                 return Ok(body);
             }
         }
@@ -203,7 +203,8 @@ impl Holder {
         let client = self.next_client;
         let (sender, mut receiver) = mpsc::channel(WAITING);
         self.clients.insert(client, sender);
-        let (mut from, mut to) = stream.into_split();
+        let (from, mut to) = stream.into_split();
+        let mut from = frames::Frames::of(from);
         tokio::spawn(async move {
             while let Some(body) = receiver.recv().await {
                 if frames::write(&mut to, body).await.is_err() {
@@ -213,7 +214,7 @@ impl Holder {
         });
         tokio::spawn(async move {
             loop {
-                let body = frames::read(&mut from).await;
+                let body = from.next().await;
                 let is_gone = body.is_none();
                 if say.send((client, body)).await.is_err() || is_gone {
                     return;

@@ -55,10 +55,16 @@ fn test_06_a_child_that_ignores_signals_is_gone_with_its_session() {
     let stubborn = format!("trap '' HUP TERM INT; sleep {number} & sleep {number} & echo up-$((6*7))\n");
     let (_shell, said) = world.shell(&grant, &stubborn);
     said.wait_for(0, |line| line.contains("up-42")).unwrap();
-    assert_eq!(processes(&number), 2);
+    // The shell goes on before what it has begun has become what it is to be.
+    while processes(&number) < 2 {
+        assert!(opened.elapsed() < Duration::from_secs(10), "they do not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     held.wait_until_over();
     world.wait_for(&grant, "closed");
-    eprintln!("15 s of session took {:.1} s with everything in it", opened.elapsed().as_secs_f64());
+    let took = opened.elapsed();
+    eprintln!("15 s of session took {:.1} s with everything in it", took.as_secs_f64());
+    assert!(took < Duration::from_secs(15 + 5));
     assert_eq!((processes(&number), world.containers(&grant).len()), (0, 0));
 }
 
@@ -75,7 +81,9 @@ fn test_07_the_kill_switch_works_with_the_hub_out_of_reach_and_stays_over_a_rest
     world.hub.freeze();
     let begun = Instant::now();
     world.host.kedge(&["support", "off"]).succeeded();
-    eprintln!("the kill switch took {:.2} s", begun.elapsed().as_secs_f64());
+    let took = begun.elapsed();
+    eprintln!("the kill switch took {:.2} s", took.as_secs_f64());
+    assert!(took < Duration::from_secs(1));
     assert_eq!((processes(&number), world.containers(&grant).len()), (0, 0));
     assert_eq!(world.session(&grant)["reason"], "support was switched off");
     world.host.kill_agent();
@@ -84,8 +92,6 @@ fn test_07_the_kill_switch_works_with_the_hub_out_of_reach_and_stays_over_a_rest
     assert!(listed.contains("\"off\":true"), "{listed}");
     world.hub.thaw();
     world.host.wait_until("should be connected", |status| status["tether"]["connected"] == true);
-    // The first word of an agent that has just started may still be without its deployments.
-    world.hub.wait_for(&world.name, "should be reported again", |d| kedge_tests::rig::host::runs(d, "1.0.0"));
     world.ask("logs", &[]).failed_with(16, "KE-6401");
     world.host.kedge(&["support", "on"]).succeeded();
     world.request("logs", &[]);
@@ -107,7 +113,8 @@ fn test_08_a_session_whose_tether_is_cut_is_closed() {
     let took = begun.elapsed();
     world.hub.thaw();
     eprintln!("closed {:.1} s after the hub fell silent", took.as_secs_f64());
-    assert!(took < Duration::from_secs(60));
+    // Thirty without a word, and what it takes to notice and to remove what was there.
+    assert!(took < Duration::from_secs(32));
     assert_eq!(world.session(&grant)["reason"], "the connection was lost");
     assert!(world.containers(&grant).is_empty());
 }

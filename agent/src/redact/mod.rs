@@ -4,40 +4,18 @@
 //! *looks* secret is replaced too: the value after a telling name (`password=…`, `"token": "…"`, `Authorization: Bearer …`),
 //! the password in a URL, and long random words. The second net has holes, and it is the first that promises something.
 
+mod guess;
+
+use std::borrow::Cow;
+
+use guess::guess;
 use kedge_bundle::parameters::Secret;
 
 /// What stands in place of a secret.
 pub const BLACK: &str = "[redacted]";
 /// A known secret shorter than this is only replaced as a whole word: `1` would black out everything.
 pub const SHORT: usize = 4;
-/// A word of mixed letters and digits from this length on looks like a key.
-const RANDOM: usize = 24;
-
-/// Parts of names whose values are secret.
-const TELLING: [&str; 16] = [
-    "pass",
-    "pwd",
-    "secret",
-    "token",
-    "apikey",
-    "api_key",
-    "api-key",
-    "private",
-    "cred",
-    "auth",
-    "dsn",
-    "cookie",
-    "salt",
-    "licen",
-    "signature",
-    "session",
-];
-
-/// Whether a value under this name is secret, as far as a name tells.
-pub fn is_telling(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    TELLING.iter().any(|part| name.contains(part)) || name.ends_with("key") || name.ends_with("keys")
-}
+pub use guess::is_telling;
 
 /// Replaces what is known or looks secret.
 #[derive(Debug, Clone, Default)]
@@ -82,44 +60,96 @@ impl Redactor {
 
     /// The text without what is known or looks secret.
     pub fn text(&self, text: &str) -> String {
-        guess(&self.only_known(text))
+        guess(&self.without_known(text))
     }
 
     /// The text without what is known: for what is known to hold digests, which look random.
     pub fn only_known(&self, text: &str) -> String {
-        let mut text = text.to_owned();
+        self.without_known(text).into_owned()
+    }
+
+    /// Copies nothing where nothing is known to stand.
+    fn without_known<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
         for secret in &self.known {
-            text = replace(&text, secret.reveal());
+            if memchr::memmem::find(text.as_bytes(), secret.reveal().as_bytes()).is_some() {
+                text = replace(&text, secret.reveal()).into();
+            }
         }
-        if !self.known.is_empty() {
-            text = text.split_inclusive('\n').fold(String::with_capacity(text.len()), |mut out, line| {
-                self.push_without_beginning(&mut out, line);
-                out
-            });
+        if self.ends_in_beginning(&text) {
+            let whole =
+                text.split_inclusive('\n').fold(String::with_capacity(text.len()), |mut out, line| {
+                    self.push_without_beginning(&mut out, line);
+                    out
+                });
+            text = whole.into();
         }
         text
     }
 
+    /// Whether a line of this may end in the beginning of a secret.
+    fn ends_in_beginning(&self, text: &str) -> bool {
+        if self.known.is_empty() {
+            return false;
+        }
+        let mut from = 0;
+        let ends = memchr::memchr_iter(b'\n', text.as_bytes()).chain([text.len()]);
+        for end in ends {
+            if self.beginning(body(&text[from..end])) > 0 {
+                return true;
+            }
+            from = (end + 1).min(text.len());
+        }
+        false
+    }
+
     /// A line that was cut may end in the beginning of a secret.
     fn push_without_beginning(&self, out: &mut String, line: &str) {
-        let body = line.trim_end_matches('\n').trim_end_matches(['…', '\r']);
-        let secrets = self.known.iter().map(Secret::reveal).filter(|secret| secret.len() > SHORT);
-        let longest = secrets
-            .flat_map(|secret| secret.char_indices().map(|(end, _)| &secret[..end]))
-            .filter(|beginning| beginning.len() >= SHORT && body.ends_with(beginning))
-            .map(str::len)
-            .max();
-        out.push_str(&body[..body.len() - longest.unwrap_or_default()]);
-        if longest.is_some() {
+        let body = body(line);
+        let beginning = self.beginning(body);
+        out.push_str(&body[..body.len() - beginning]);
+        if beginning > 0 {
             out.push_str(BLACK);
         }
         out.push_str(&line[body.len()..]);
+    }
+
+    /// Length of the longest beginning of a secret that this ends in.
+    fn beginning(&self, body: &str) -> usize {
+        let mut longest = 0;
+        for secret in
+            self.known.iter().map(|secret| secret.reveal().as_bytes()).filter(|secret| secret.len() > SHORT)
+        {
+            let body = body.as_bytes();
+            let mut length = body.len().min(secret.len() - 1);
+            while length >= SHORT && length > longest {
+                let end = &body[body.len() - length..];
+                if end[0] == secret[0] && secret.starts_with(end) {
+                    longest = length;
+                }
+                length -= 1;
+            }
+        }
+        longest
     }
 
     /// Whether a value under this name may be shown as it is.
     pub fn may_show(&self, name: &str, value: &str) -> bool {
         !is_telling(name) && self.text(value) == value
     }
+}
+
+/// A line without its end.
+fn body(line: &str) -> &str {
+    let mut line = line.strip_suffix('\n').unwrap_or(line);
+    // By bytes first: hardly a line ends so.
+    while matches!(line.as_bytes().last(), Some(b'\r' | 0xa6)) {
+        match line.strip_suffix(['…', '\r']) {
+            Some(rest) => line = rest,
+            None => break,
+        }
+    }
+    line
 }
 
 fn replace(text: &str, secret: &str) -> String {
@@ -139,88 +169,6 @@ fn replace(text: &str, secret: &str) -> String {
     }
     out.push_str(rest);
     out
-}
-
-/// What ends a value.
-fn ends_value(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '}' | ')' | ']')
-}
-
-fn is_name(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
-}
-
-/// Goes from word to word: a telling name blacks out the value after it, any other word is looked at by itself.
-fn guess(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(is_name) {
-        out.push_str(&rest[..start]);
-        rest = &rest[start..];
-        let word = &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())];
-        rest = &rest[word.len()..];
-        if let Some(between) = before_value(word, rest) {
-            out.push_str(word);
-            out.push_str(&rest[..between]);
-            rest = &rest[between..];
-            let value = value_length(rest);
-            if value > 0 && !rest.starts_with(BLACK) {
-                out.push_str(BLACK);
-            }
-            rest = if rest.starts_with(BLACK) { rest } else { &rest[value..] };
-        } else if let Some(userinfo) = userinfo(rest) {
-            out.push_str(word);
-            out.push_str("://");
-            out.push_str(BLACK);
-            rest = &rest["://".len() + userinfo..];
-        } else {
-            out.push_str(if looks_random(word) { BLACK } else { word });
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-/// Length of what stands between a telling name and its value: `=`, `: `, `":"`, or a space after `--flag`.
-fn before_value(word: &str, rest: &str) -> Option<usize> {
-    let trimmed = rest.trim_start_matches(['"', '\'', ' ']);
-    let between = match trimmed.strip_prefix(['=', ':']) {
-        Some(value) => rest.len() - value.trim_start_matches([' ', '"', '\'', '=']).len(),
-        None if word.starts_with("--") && rest.starts_with(' ') => 1,
-        None => return None,
-    };
-    // Asked last: it costs the most, and of most words of a log nothing of the above is true.
-    is_telling(word).then_some(between)
-}
-
-/// Length of a value, the scheme of an `Authorization` header included.
-fn value_length(rest: &str) -> usize {
-    let word = |text: &str| text.find(ends_value).unwrap_or(text.len());
-    let first = word(rest);
-    let scheme = &rest[..first];
-    if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("basic") {
-        let after = rest[first..].trim_start_matches(' ');
-        let gap = rest.len() - first - after.len();
-        return first + gap + word(after);
-    }
-    first
-}
-
-/// Length of `user:password` in `://user:password@host`.
-fn userinfo(rest: &str) -> Option<usize> {
-    let authority = rest.strip_prefix("://")?;
-    let authority =
-        &authority[..authority.find(|c: char| c == '/' || ends_value(c)).unwrap_or(authority.len())];
-    let at = authority.rfind('@')?;
-    authority[..at].contains(':').then_some(at)
-}
-
-fn looks_random(word: &str) -> bool {
-    word.len() >= RANDOM
-        && word.chars().any(|c| c.is_ascii_digit())
-        && word.chars().any(|c| c.is_ascii_alphabetic())
-        && !word.contains('.')
-        && word.chars().filter(|c| *c == '-' || *c == '_').count() < 3
 }
 
 #[cfg(test)]
