@@ -84,7 +84,9 @@ fn from_the_web(vendor: &Site, site: &Site) {
     assert_eq!(front(site), "three-tier 1.0.0");
     say("the same again, and once more from a folder by its sum");
     let before = site.containers();
-    quote(&site.machine.sh(&format!("{command} | tail -n 2")));
+    let again = site.machine.sh(&format!("{command} | tail -n 2"));
+    quote(&again);
+    assert!(again.contains("nothing: all was so already"), "{again}");
     vendor.machine.sh("cd /srv && tar -cf kit.tar kit");
     let folder = format!("cd /root && curl -fsS http://{}/kit.tar | tar -x", vendor.machine.name());
     site.machine.sh(&folder);
