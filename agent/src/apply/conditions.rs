@@ -86,8 +86,8 @@ pub(super) async fn next_about(signals: &mut Receiver<Signal>, id: &str) {
     loop {
         match signals.recv().await {
             Ok(Signal::Event(event)) if event.id == id => return,
-            Ok(Signal::Back) | Err(RecvError::Lagged(_)) => return,
-            Ok(Signal::Event(_) | Signal::Lost) => {}
+            Ok(Signal::Back { .. }) | Err(RecvError::Lagged(_)) => return,
+            Ok(Signal::Event(_) | Signal::Lost { .. }) => {}
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }

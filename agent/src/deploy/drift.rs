@@ -3,6 +3,10 @@
 //! [`Witness`] is pure: events in, deeds out. An event of `kill` comes before the end of a container that somebody stopped;
 //! one that ends without it ended by itself, which is a crash and no drift ([`super::crashes`]). What we
 //! did ourselves is told to it beforehand. Where events were missed, the planner's own reason is all there is to tell.
+//!
+//! An engine that is stopped ends its containers with the same event that a person's `docker stop` makes, and so does one
+//! that was killed, when it starts again. So what was stopped shortly before the engine went away or before it was back, the
+//! engine has ended, and that is no drift either.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -11,6 +15,7 @@ use kedge_proto::v1;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::engine::Signal;
 use crate::engine::spec::{LABEL_NUMBER, LABEL_SERVICE};
 use crate::engine::types::{Action as Deed, EngineEvent, Subject};
 use crate::plan::{Action, KEPT, Plan, Step};
@@ -18,6 +23,9 @@ use crate::store::Record;
 
 /// Signals that ask a process for something else than its end: hang up, the two for users, window change.
 const HARMLESS: [&str; 8] = ["1", "10", "12", "28", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"];
+/// How long an engine may take to end its containers before it ends itself, in nanoseconds: containers are given some time to
+/// stop, and whatever runs the engine gives it not much more than a minute.
+const GOING_DOWN: i64 = 120 * 1_000_000_000;
 /// Sentences that are kept of one drift.
 const MOST: usize = 8;
 
@@ -60,11 +68,20 @@ pub(super) struct End {
 /// Service and number.
 type Place = (String, String);
 
+/// Somebody's stop or kill of a container.
+#[derive(Debug)]
+struct Stop {
+    place: Place,
+    words: String,
+    /// Nanoseconds since 1970.
+    at: i64,
+}
+
 /// Who did what to which container, as far as events tell.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
-    /// Stopped or killed by somebody, by ID, with its place and words; until it is started again.
-    stopped: BTreeMap<String, (Place, String)>,
+    /// Stopped or killed by somebody, by ID; until it is started again.
+    stopped: BTreeMap<String, Stop>,
     /// Ended by itself, by ID, with the exit code; until it is started again.
     ended: BTreeMap<String, i64>,
     /// Removed by somebody: service and number.
@@ -73,6 +90,10 @@ pub(super) struct Witness {
     asked: BTreeSet<String>,
     ends: Vec<End>,
     restarted: Vec<String>,
+    /// The engine went away, and what it ended has not all been started again since.
+    outage: bool,
+    /// When the engine was last back, nanoseconds since 1970. Before then nobody could ask it for anything.
+    back: Option<i64>,
 }
 
 /// What a plan puts right, told apart by who is to blame.
@@ -80,13 +101,25 @@ pub(super) struct Witness {
 pub(super) struct Findings {
     /// Somebody changed something.
     pub(super) drift: Vec<String>,
-    /// Ended by itself and is started again.
+    /// Ended by itself, or as the engine went down, and is started again.
     pub(super) ended: Vec<String>,
 }
 
 impl Witness {
-    /// Takes in an event.
-    pub(super) fn hear(&mut self, event: &EngineEvent) {
+    /// Takes in a signal.
+    pub(super) fn hear(&mut self, signal: &Signal) {
+        match signal {
+            Signal::Event(event) => self.hear_of(event),
+            Signal::Lost { at } => {
+                // What was stopped long before, while nothing was to be put right, was not stopped by the engine.
+                self.stopped.retain(|_, stop| stop.at < at.saturating_sub(GOING_DOWN));
+                self.outage = true;
+            }
+            Signal::Back { at } => self.back = Some(*at),
+        }
+    }
+
+    fn hear_of(&mut self, event: &EngineEvent) {
         if event.subject != Subject::Container {
             return;
         }
@@ -94,11 +127,12 @@ impl Witness {
         let id = event.id.clone();
         let place = (attribute(LABEL_SERVICE), attribute(LABEL_NUMBER));
         match event.action {
+            Deed::Kill | Deed::Die(_) if self.back.is_some_and(|back| event.at <= back) => {}
             Deed::Kill if self.asked.contains(&id) => {}
             Deed::Kill => {
                 let signal = attribute("signal");
                 if !HARMLESS.contains(&signal.as_str()) {
-                    self.stopped.insert(id, (place, words(&signal)));
+                    self.stopped.insert(id, Stop { place, words: words(&signal), at: event.at });
                 }
             }
             Deed::Die(_) if self.asked.contains(&id) || self.stopped.contains_key(&id) => {}
@@ -134,6 +168,11 @@ impl Witness {
         }
     }
 
+    /// All is as it should be: what ends from now on the engine's absence is not to blame for.
+    pub(super) fn all_is_well(&mut self) {
+        self.outage = false;
+    }
+
     /// Containers that ended by themselves since the last call.
     pub(super) fn take_ends(&mut self) -> Vec<End> {
         std::mem::take(&mut self.ends)
@@ -152,10 +191,8 @@ impl Witness {
             if aftermath.contains(&step.id) || step.action.is_wait() || ends_a_kept_one(step) {
                 continue;
             }
-            if let Action::Start { container } = &step.action
-                && let Some(code) = container.id.as_ref().and_then(|id| self.ended.get(id))
-            {
-                findings.ended.push(format!("{}: it ended with exit code {code}", step.action));
+            if let Some(nobodys) = self.nobodys(&step.action) {
+                findings.ended.push(format!("{}: {nobodys}", step.action));
             } else if findings.drift.len() < MOST {
                 findings.drift.push(format!("{}: {}", step.action, self.why(step)));
             }
@@ -163,19 +200,32 @@ impl Witness {
         findings
     }
 
+    /// Why a container that is started had ended, where nobody is to blame.
+    fn nobodys(&self, action: &Action) -> Option<String> {
+        let Action::Start { container } = action else { return None };
+        let id = container.id.as_deref().unwrap_or_default();
+        match self.ended.get(id) {
+            Some(code) => Some(format!("it ended with exit code {code}")),
+            None if self.outage && !self.stopped.contains_key(id) => {
+                Some("it ended as the container engine went down".to_owned())
+            }
+            None => None,
+        }
+    }
+
     /// The planner's reason, or who is to blame for it.
     fn why(&self, step: &Step) -> String {
         let blamed = match &step.action {
             Action::Start { container } => {
                 let stopped = container.id.as_ref().and_then(|id| self.stopped.get(id));
-                stopped.map(|(_, words)| words.clone())
+                stopped.map(|stop| stop.words.clone())
             }
             Action::CreateContainer { spec, .. } => {
                 let label = |name: &str| spec.labels.get(name).cloned().unwrap_or_default();
                 let place = (label(LABEL_SERVICE), label(LABEL_NUMBER));
                 // A removal by force begins with a kill, and ends a little later.
                 let removed =
-                    self.removed.contains(&place) || self.stopped.values().any(|(of, _)| *of == place);
+                    self.removed.contains(&place) || self.stopped.values().any(|stop| stop.place == place);
                 removed.then(|| "somebody removed it".to_owned())
             }
             Action::Unpause { .. } => Some("somebody paused it".to_owned()),

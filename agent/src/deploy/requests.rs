@@ -84,12 +84,24 @@ impl Deployment {
         let active = self.generation(self.record.active).ok().flatten();
         let same = active.is_some_and(|active| {
             active.release.digest == install.release.digest
-                && install.given.iter().all(|(name, value)| active.parameters.get(name) == Some(value))
+                && install.given.iter().all(|(name, value)| {
+                    active.parameters.get(name).is_some_and(|kept| self.is_given_again(name, kept, value))
+                })
         });
         if same && operation.is_none() {
             return done(format!("{} is active already", sentence(&install.release)));
         }
         None
+    }
+
+    /// Whether a parameter that is kept so, a secret by its reference, has this very value.
+    fn is_given_again(&self, name: &str, kept: &str, value: &str) -> bool {
+        if kept == value {
+            return true;
+        }
+        let folder = self.world.deployment_folder(&self.record.name).join("secrets");
+        let referred = Secrets::open(folder).and_then(|secrets| secrets.referred(name, kept));
+        referred.ok().flatten().is_some_and(|secret| secret.reveal() == value)
     }
 
     /// Starts an operation in place of one that has touched nothing, if there is one.

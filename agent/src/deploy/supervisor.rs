@@ -187,6 +187,10 @@ impl Task {
             tracing::warn!(deployment = self.deployment, %problem, "a finished job could not be remembered");
         }
         self.listen(target).await;
+        if !self.watcher.is_current() {
+            // The engine went away meanwhile: a request may have waited for the next one to answer.
+            return Some(Instant::now());
+        }
         memory.held = self.crashes.held(Instant::now());
         self.show(target, &observed, &memory);
         if !target.act {
@@ -208,6 +212,7 @@ impl Task {
         }
         if plan.is_empty() {
             self.failures = 0;
+            self.witness.all_is_well();
             return self.crashes.next_due(Instant::now());
         }
         if let Some(due) = self.fights.wait_until(Instant::now()) {
@@ -229,7 +234,7 @@ impl Task {
     /// Takes in what the events say of who did what, also while only looking: what an operation stops it starts again, and
     /// what somebody does while the deployment is paused is put right later.
     async fn listen(&mut self, target: &Target) {
-        self.watcher.heard().iter().for_each(|event| self.witness.hear(event));
+        self.watcher.heard().iter().for_each(|signal| self.witness.hear(signal));
         let desired = &target.compiled.desired;
         let ends = self.witness.take_ends();
         for end in ends.iter().filter(|end| counts(desired, end)) {

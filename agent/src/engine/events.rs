@@ -22,9 +22,15 @@ pub enum Signal {
     /// Something happened.
     Event(Arc<EngineEvent>),
     /// The stream broke: until `Back`, nothing is known.
-    Lost,
+    Lost {
+        /// When, nanoseconds since 1970.
+        at: i64,
+    },
     /// The engine answers again: everything may have changed.
-    Back,
+    Back {
+        /// When, nanoseconds since 1970. Events from before then may still follow: what the engine did as it started.
+        at: i64,
+    },
 }
 
 /// Events kept for a listener that is slow; one that misses more looks at everything again.
@@ -78,7 +84,7 @@ async fn read(engine: Arc<dyn Engine>, sender: broadcast::Sender<Signal>, up: wa
             up.send_replace(true);
             if std::mem::take(&mut lost) {
                 tracing::info!("the container engine answers again");
-                let _ = sender.send(Signal::Back);
+                let _ = sender.send(Signal::Back { at: now_nanos() });
             }
             // Ends with the stream or its first error: both mean that the engine stopped or restarted.
             while let Some(Ok(event)) = events.next().await {
@@ -89,7 +95,7 @@ async fn read(engine: Arc<dyn Engine>, sender: broadcast::Sender<Signal>, up: wa
         }
         if !std::mem::replace(&mut lost, true) {
             tracing::warn!("the container engine's event stream ended; waiting for the engine");
-            let _ = sender.send(Signal::Lost);
+            let _ = sender.send(Signal::Lost { at: now_nanos() });
         }
         up.send_replace(false);
         // An engine that answers pings and refuses events must not be asked in a tight loop.
@@ -98,7 +104,7 @@ async fn read(engine: Arc<dyn Engine>, sender: broadcast::Sender<Signal>, up: wa
     }
 }
 
-fn now_nanos() -> i64 {
+pub(super) fn now_nanos() -> i64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |elapsed| i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX))

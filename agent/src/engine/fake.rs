@@ -132,14 +132,14 @@ impl Fake {
         self.lock().latency = latency;
     }
 
-    /// Stops the engine: verbs fail as unreachable, event streams end, containers end as on a real stop.
+    /// Stops the engine: verbs fail as unreachable, containers end as on a real stop, which events still tell, event streams end.
     pub fn stop_engine(&self) {
         let events = {
             let mut world = self.lock();
             world.down = true;
             world.stop_all()
         };
-        drop(events);
+        self.emit(events);
         // Listeners of the old stream see its end; see `Fake::events`.
         let _ = self.events.send(EngineEvent {
             attributes: [("fake".into(), "down".into())].into(),

@@ -17,7 +17,7 @@ use crate::plan::{Observed, Scope};
 /// Inspections under way at the same moment.
 const INSPECTIONS: usize = 8;
 
-/// Events that are kept for whoever asks what happened.
+/// Signals that are kept for whoever asks what happened.
 const HEARD: usize = 256;
 
 /// Looks at everything within the scope: one list per kind for what is ours, one for wanted names that may be
@@ -132,7 +132,9 @@ pub struct Watcher {
     scope: Scope,
     cache: Option<Observed>,
     stale: BTreeSet<String>,
-    heard: VecDeque<Arc<EngineEvent>>,
+    heard: VecDeque<Signal>,
+    /// What the owner is still to be woken by.
+    woken: Option<Wake>,
 }
 
 impl Watcher {
@@ -145,6 +147,7 @@ impl Watcher {
             cache: None,
             stale: BTreeSet::new(),
             heard: VecDeque::new(),
+            woken: None,
         }
     }
 
@@ -161,22 +164,43 @@ impl Watcher {
         self.cache = None;
     }
 
-    /// Events in scope since the last call, oldest first; of very many the newest. They tell who did something; what is there
+    /// Signals in scope since the last call, oldest first; of very many the newest. They tell who did something; what is there
     /// only [`Watcher::observe`] tells.
-    pub fn heard(&mut self) -> Vec<Arc<EngineEvent>> {
+    ///
+    /// An observation that took long may be older than the last of them: then [`Watcher::changed`] returns at once.
+    pub fn heard(&mut self) -> Vec<Signal> {
+        loop {
+            match self.signals.try_recv() {
+                Ok(signal) => {
+                    if let Some(wake) = self.take(signal) {
+                        self.woken = Some(wake);
+                    }
+                }
+                Err(TryRecvError::Lagged(_)) => self.woken = Some(self.lagged()),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
         self.heard.drain(..).collect()
+    }
+
+    /// Whether the last observation still holds, but for what happened to single containers.
+    pub fn is_current(&self) -> bool {
+        self.cache.is_some()
     }
 
     /// Waits until something in scope has happened. Cancel safe.
     pub async fn changed(&mut self) -> Wake {
+        if let Some(wake) = self.woken.take() {
+            return wake;
+        }
         loop {
-            let signal = match self.signals.recv().await {
-                Ok(signal) => signal,
-                Err(RecvError::Lagged(_)) => Signal::Back,
+            let wake = match self.signals.recv().await {
+                Ok(signal) => self.take(signal),
+                Err(RecvError::Lagged(_)) => Some(self.lagged()),
                 // The hub is gone and with it the agent's end has come: nothing will ever happen again.
                 Err(RecvError::Closed) => std::future::pending().await,
             };
-            if let Some(wake) = self.take(signal) {
+            if let Some(wake) = wake {
                 return wake;
             }
         }
@@ -222,26 +246,31 @@ impl Watcher {
         Ok(())
     }
 
+    /// Too much happened to be told: as if the engine had been away, but it was not.
+    fn lagged(&mut self) -> Wake {
+        self.cache = None;
+        Wake::Back
+    }
+
     /// Marks what a signal makes stale and says whether the owner should wake.
     fn take(&mut self, signal: Signal) -> Option<Wake> {
-        match signal {
-            Signal::Lost => {
+        let wake = match &signal {
+            Signal::Lost { .. } => {
                 self.cache = None;
-                Some(Wake::Lost)
+                Wake::Lost
             }
-            Signal::Back => {
+            Signal::Back { .. } => {
                 self.cache = None;
-                Some(Wake::Back)
+                Wake::Back
             }
-            Signal::Event(event) if self.concerns(&event) => {
-                if self.heard.len() == HEARD {
-                    self.heard.pop_front();
-                }
-                self.heard.push_back(Arc::clone(&event));
-                Some(Wake::Event(event))
-            }
-            Signal::Event(_) => None,
+            Signal::Event(event) if self.concerns(event) => Wake::Event(Arc::clone(event)),
+            Signal::Event(_) => return None,
+        };
+        if self.heard.len() == HEARD {
+            self.heard.pop_front();
         }
+        self.heard.push_back(signal);
+        Some(wake)
     }
 
     fn concerns(&mut self, event: &EngineEvent) -> bool {

@@ -59,6 +59,25 @@ async fn what_somebody_does_to_a_container_is_put_right_and_told_with_its_reason
 }
 
 #[tokio::test]
+async fn what_ended_as_the_engine_was_restarted_is_started_and_nobody_is_blamed() {
+    let rig = Rig::new();
+    let host = installed(&rig).await;
+    rig.engine.stop_engine();
+    until(&host, "it is noticed", |d| d.health() == v1::Health::Unknown).await;
+    rig.engine.start_engine();
+    until(&host, "it runs again", |d| d.health() == v1::Health::Healthy).await;
+    let expected = "start hello-web-1: it ended as the container engine went down";
+    let events = events(&host);
+    assert!(events.iter().any(|e| e.kind == "health" && e.message.contains(expected)), "{events:?}");
+    assert!(!events.iter().any(|e| e.kind == "drift"), "{events:?}");
+    assert!(!audit(&rig).contains("somebody"), "{}", audit(&rig));
+    // And what somebody does afterwards is.
+    rig.engine.kill("hello-web-1");
+    until(&host, "it is put right", |d| d.last_drift.is_some()).await;
+    assert!(audit(&rig).contains("somebody stopped it"), "{}", audit(&rig));
+}
+
+#[tokio::test]
 async fn what_an_operation_makes_is_no_drift_though_it_was_not_there_when_it_began() {
     let rig = Rig::new();
     // The engine in memory tells nothing of networks and volumes that are made, the real one a little later.

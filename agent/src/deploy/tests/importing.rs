@@ -33,6 +33,24 @@ pub(super) fn stored(rig: &Rig, bundle: &TestBundle) -> (usize, usize) {
     (stored, names(&rig.folder.path().join("content/partial")).len())
 }
 
+#[tokio::test]
+async fn the_same_secret_given_again_is_nothing_to_do_and_another_one_is() {
+    let rig = Rig::new();
+    let host = rig.start().await;
+    let with_secret = |product: &mut kedge_bundle::product::Product| {
+        let secret = serde_json::json!({"type": "secret", "required": true});
+        product.parameters = BTreeMap::from([("PW".to_owned(), serde_json::from_value(secret).unwrap())]);
+    };
+    let compose = "services:\n  web:\n    image: example/hello:1\n    secrets: [pw]\nsecrets: {pw: {environment: PW}}\n";
+    let bundle = rig.bundle_of(1, compose, with_secret).bytes();
+    for (given, again) in [("first", false), ("first", true), ("second", false), ("second", true)] {
+        let said = last(host.import(&rig, bundle.clone(), &[("PW", given)]).await).await.unwrap();
+        assert_eq!(said.contains("is active already"), again, "{given}: {said}");
+    }
+    let said = last(host.import(&rig, bundle, &[]).await).await.unwrap();
+    assert!(said.contains("is active already"), "nothing given, nothing changed: {said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn layers_go_straight_into_the_engine_and_come_to_no_disk_of_ours() {
     let rig = Rig::new();

@@ -78,12 +78,11 @@ impl World {
     }
 
     fn event(&mut self, id: &str, action: Action) -> Vec<EngineEvent> {
-        self.clock += 1;
         let container = self.find(id);
         let mut attributes = container.map(|container| container.labels.clone()).unwrap_or_default();
         attributes.extend(container.map(|container| ("name".to_owned(), container.name.clone())));
         vec![EngineEvent {
-            at: self.clock,
+            at: super::super::events::now_nanos(),
             subject: Subject::Container,
             action,
             id: id.to_owned(),
@@ -388,12 +387,23 @@ impl World {
 
     /// Ends all containers as the engine's own stop does.
     pub(super) fn stop_all(&mut self) -> Vec<EngineEvent> {
+        let mut ended = Vec::new();
         for container in self.containers.values_mut().filter(|container| container.state == State::Running) {
             container.state = State::Exited;
             container.exit_code = Some(0);
             container.ports.clear();
+            ended.push(container.id.clone());
         }
-        Vec::new()
+        let mut events = Vec::new();
+        for id in ended {
+            let mut kill = self.event(&id, Action::Kill);
+            kill.iter_mut().for_each(|event| {
+                event.attributes.insert("signal".into(), "15".into());
+            });
+            events.extend(kill);
+            events.extend(self.event(&id, Action::Die(0)));
+        }
+        events
     }
 
     /// Containers the engine starts by itself when it starts.

@@ -25,7 +25,7 @@ const USAGE: &str = "\
 usage: host story           install from a kit without a network, reboot, upgrade, faults, leave, purge
        host engines         Engine 26.1 on Debian 13, and Engine 20.10 that becomes 26.1 under a running agent
        host network         install from a web server, enrol by a credential, a hub behind a proxy, cuts and power cuts
-       host rpm             the same packages as .rpm: install, upgrade, remove, purge
+       host rpm             the same packages as .rpm: install, upgrade, remove, purge; with KEDGE_PROGRAMS, as `oldest`
        host oldest          Debian 11, from the kit to the purge; with KEDGE_PROGRAMS, for it takes the shipped programs
        host relaxations     take each relaxation of the unit away, and see what breaks
        host rest [MINUTES]  memory and processor time of the agent at rest (10)";

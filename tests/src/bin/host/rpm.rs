@@ -6,9 +6,23 @@ use kedge_tests::rig::services::write;
 use crate::site::{Site, quote, say};
 use crate::story::{PORT, PRODUCT};
 
-/// What a host of that kind has and this one does not: a database in which somebody provides what the packages ask for.
+/// What a host of that kind has and this one does not: a database in which somebody provides what the packages ask for. No
+/// distribution of rpm's can be fetched here, so that theirs provide it is not shown; that the packages ask for nothing
+/// else than [`ANYWHERE`] is.
 const BASE: &str =
     "Name: base\nVersion: 1\nRelease: 1\nSummary: stands for the distribution\nLicense: none\n";
+/// What RHEL 8, Fedora and SUSE provide under these very names: their C library, its loader, systemd and a shell.
+const ANYWHERE: &[&str] = &[
+    "/bin/sh",
+    "glibc",
+    "ld-linux-x86-64.so.2()(64bit)",
+    "libc.so.6()(64bit)",
+    "libdl.so.2()(64bit)",
+    "libm.so.6()(64bit)",
+    "libpthread.so.0()(64bit)",
+    "rtld(GNU_HASH)",
+    "systemd",
+];
 
 /// Tells it; panics where it comes out otherwise.
 pub(crate) fn tell() {
@@ -19,12 +33,21 @@ pub(crate) fn tell() {
     let package = site.bring(&Site::find(&packages, "kedge-", ".rpm"));
     let vendors = site.bring(&Site::find(&packages, "kedgectl-", ".rpm"));
     let asked = site.machine.sh(&format!("rpm -qp --requires {package} {vendors} | sort -u"));
-    let others = asked.lines().filter(|line| !line.starts_with("rpmlib"));
-    let provided: String = others.map(|line| format!("Provides: {}\n", line.replace(">=", "="))).collect();
+    // Of these rpm itself provides the first, and a package the second: its own configuration.
+    let is_others = |line: &&str| !line.starts_with("rpmlib(") && !line.starts_with("config(");
+    let others: Vec<&str> = asked.lines().filter(is_others).collect();
+    let unknown: Vec<&&str> = others.iter().filter(|line| !is_anywhere(line)).collect();
+    assert!(unknown.is_empty(), "the packages ask for what no distribution may have: {unknown:?}");
+    let provided: String =
+        others.iter().map(|line| format!("Provides: {}\n", line.replace(">=", "="))).collect();
     let spec = format!("{BASE}{provided}%description\nstands for the distribution\n%files\n");
     write(&site.machine, "/root/base.spec", &spec);
     site.machine
         .sh("cd /root && rpmbuild -bb --quiet base.spec && rpm -i $(find /root/rpmbuild -name 'base-*.rpm')");
+    say(&format!(
+        "the packages ask for {} things, all of the C library, systemd and a shell; a package that stands for the distribution provides them",
+        others.len()
+    ));
     quote(&site.machine.sh(&format!(
         "rpm -qp --requires {package} | grep -v GLIBC_ && rpm -qpi {package} && rpm -qpc {package}"
     )));
@@ -58,4 +81,15 @@ pub(crate) fn tell() {
     assert_eq!(site.containers(), before, "the stack should still run on");
     assert_eq!(site.machine.sh(&format!("curl -fsS http://127.0.0.1:{PORT}/")).trim(), "three-tier 1.0.0");
     say("removed and purged: the stack runs on");
+}
+
+/// Whether every distribution of rpm's provides it; versions of symbols (`libc.so.6(GLIBC_2.28)(64bit)`) are judged where the
+/// programs are built.
+fn is_anywhere(requirement: &str) -> bool {
+    let name = requirement.split(' ').next().unwrap_or_default();
+    let unversioned = match (name.find("(GLIBC_"), name.ends_with("(64bit)")) {
+        (Some(at), true) => format!("{}()(64bit)", &name[..at]),
+        _ => name.to_owned(),
+    };
+    ANYWHERE.contains(&unversioned.as_str())
 }

@@ -64,6 +64,11 @@ fn install(site: &Site) {
     quote(&site.machine.sh(
         "systemctl status kedge --no-pager | head -n 12; ls -l /run/kedge; systemctl show -P User kedge",
     ));
+    let (says, is) = (
+        "systemctl show -P SocketUser -P SocketGroup kedge.socket | paste -sd:",
+        "stat -c %U:%G /run/kedge/kedge.sock",
+    );
+    assert_eq!(site.machine.sh(is), site.machine.sh(says), "the socket should be whose its unit says");
 }
 
 /// What the product's front says.
@@ -122,6 +127,10 @@ fn docker_comes_and_goes(site: &Site) {
         "systemctl kill --signal=KILL docker.service; until systemctl is-active --quiet docker.service; do sleep 0.2; done",
     );
     assert_eq!(site.unit("MainPID"), agent, "the agent should have waited, not ended");
+    let told = site.machine.sh("journalctl -u kedge -o cat --no-pager; cat /var/lib/kedge/audit/log.jsonl");
+    let blamed: Vec<&str> = told.lines().filter(|line| line.contains("somebody")).collect();
+    assert!(blamed.is_empty(), "Docker ended them, and nobody else: {blamed:#?}");
+    quote(&site.machine.sh("journalctl -u kedge -o cat --no-pager | grep -c 'container engine answers again'; kedge status | grep -i drift; true"));
     say(&format!(
         "Docker stopped and started, restarted, killed: healthy again {stopped:.1}, {restarted:.1} and {killed:.1} s after the command, by the same agent"
     ));
