@@ -351,7 +351,7 @@ mod tests {
     fn an_external_volume_that_is_another_programs_needs_a_rule() {
         let mut desired = Desired::nothing("shop", "shop");
         for (name, external) in [("plain", true), ("theirs", true), ("own", true), ("made", false)] {
-            desired.volumes.insert(name.into(), VolumeSpec { external, ..VolumeSpec::default() });
+            desired.volumes.insert(name.into(), VolumeSpec { external, ..Default::default() });
         }
         let there = |name: &str, project: Option<&str>| engine::Volume {
             name: name.into(),

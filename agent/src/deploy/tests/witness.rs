@@ -26,7 +26,6 @@ fn event_at(at: i64, action: Action, signal: &str) -> Signal {
         action,
         id: "id-p-web-1".into(),
         attributes: attributes.map(|(name, value)| (name.into(), value.into())).into(),
-        ..EngineEvent::default()
     }))
 }
 
