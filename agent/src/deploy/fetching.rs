@@ -73,7 +73,7 @@ impl Job {
         if self.is_active()? {
             return Ok(false);
         }
-        self.engine()?;
+        self.engine().await?;
         let (content, loaded) = (&self.world.content, self.loaded(&digest.to_string())?);
         let holdings = bases(&self.world).holdings().await?;
         let is_here = |layer: &Layer| content.holds(&layer.digest, layer.size) || content.has(&layer.diff_id);

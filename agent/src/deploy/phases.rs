@@ -31,6 +31,8 @@ use crate::problem::Problem;
 use crate::store::{DeploymentRecord, GenerationRecord, OperationRecord, generation_key};
 use crate::world::World;
 
+/// How long an engine may take that has never answered yet, before it counts as away.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// Passes of planning and applying before something that keeps differing is a failure.
 const PASSES: usize = 4;
 
@@ -99,7 +101,11 @@ impl Job {
         })
     }
 
-    pub(super) fn engine(&self) -> Result<EngineInfo, Failed> {
+    /// The engine, which after a start of the agent may need a moment for its first answer.
+    pub(super) async fn engine(&self) -> Result<EngineInfo, Failed> {
+        let mut kind = self.world.engine_kind.clone();
+        let answered = kind.wait_for(Option::is_some);
+        let _ = tokio::time::timeout(FIRST_ANSWER, answered).await;
         let away =
             |problem| Failed { problem, passing: true, engine_away: true, lacking: false, pauses: None };
         self.world.engine_info().map_err(away)
@@ -137,7 +143,7 @@ impl Job {
     /// Can this host run it? Changes nothing.
     pub async fn preflight(&self) -> Result<(), Failed> {
         self.say("checking whether this host can run it");
-        let info = self.engine()?;
+        let info = self.engine().await?;
         let loaded = self.loaded(&self.operation.target.digest)?;
         room(&self.world).check(0, self.missing_bytes(&loaded).await?)?;
         let compiled = self.compile(&loaded, &info, self.record.newest + 1, true).await?;
@@ -167,7 +173,7 @@ impl Job {
 
     /// Brings the engine to the target.
     pub async fn apply(&self) -> Result<(), Failed> {
-        let info = self.engine()?;
+        let info = self.engine().await?;
         let loaded = self.loaded(&self.operation.target.digest)?;
         let generation = self.operation.generation.unwrap_or(self.record.newest);
         let compiled = self.compile(&loaded, &info, generation, false).await?;
@@ -181,7 +187,7 @@ impl Job {
 
     /// Is the target healthy, and does it stay so?
     pub async fn gate(&self) -> Result<(), Failed> {
-        let info = self.engine()?;
+        let info = self.engine().await?;
         let loaded = self.loaded(&self.operation.target.digest)?;
         let generation = self.operation.generation.unwrap_or(self.record.newest);
         let compiled = self.compile(&loaded, &info, generation, false).await?;
@@ -197,7 +203,7 @@ impl Job {
 
     /// Brings the engine back to the previous generation, or to the stack that was to be adopted.
     pub async fn roll_back(&self) -> Result<(), Failed> {
-        let info = self.engine()?;
+        let info = self.engine().await?;
         let Some(active) = self.record.active else { return self.as_it_was().await };
         let key = generation_key(&self.record.name, active);
         let generation = self.world.store.get::<GenerationRecord>(&key)?.ok_or_else(|| {
@@ -224,7 +230,7 @@ impl Job {
     pub async fn remove(&self) -> Result<Vec<String>, Failed> {
         let _turn = self.turn.lock().await;
         self.say("removing containers and networks");
-        self.engine()?;
+        self.engine().await?;
         let name = &self.record.name;
         let adoption = self.adoption()?;
         let nothing =
