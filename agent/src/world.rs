@@ -10,6 +10,7 @@ use kedge_bundle::verify::Trust;
 
 use crate::audit;
 use crate::clock::{Clock, stamp};
+use crate::codes;
 use crate::config::Config;
 use crate::engine::types::EngineInfo;
 use crate::engine::{Engine, EventHub};
@@ -141,7 +142,7 @@ impl World {
     /// Takes over what a verification allows to be remembered, on disk before this returns.
     ///
     /// # Errors
-    /// When the store cannot be written.
+    /// [`codes::OTHER_ROOT`] when that was verified under another root than this host's, or when the store cannot be written.
     pub async fn advance(
         &self,
         pinned: &Trust,
@@ -149,6 +150,10 @@ impl World {
     ) -> Result<(), Problem> {
         let mut trust = self.trust.lock().await;
         let mut next = trust.clone().unwrap_or_else(|| pinned.clone());
+        // Somebody may have pinned a root while this was verified under another one.
+        if next.pinned != pinned.pinned {
+            return Err(Problem::new(&codes::OTHER_ROOT, "another root was pinned on this host meanwhile"));
+        }
         next.advance(advance);
         if trust.as_ref() != Some(&next) {
             self.store.commit(Writes::new().put(&TrustRecord(next.clone()))?).await?;

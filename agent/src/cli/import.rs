@@ -81,21 +81,29 @@ pub(super) async fn send(
     following: follow::Options,
 ) -> Result<Option<local::Done>, Failure> {
     let (reader, total) = open(file)?;
-    let options = local::ImportOptions { request_id: request_id(), total_bytes: total, ..options };
+    let options = local::ImportOptions { request_id: request_id(), ..options };
     let mut client = context.connect().await?;
     let upload = Upload { total, ..Upload::default() };
-    // An error of reading is told to us, not to the daemon: it sees a bundle that ends early.
     let (trouble, mut troubled) = mpsc::channel(1);
     let frames = frames(options, reader, upload.clone(), trouble);
     let following = follow::Options { upload: Some(upload), ..following };
-    let outcome = follow::follow(&context.out, client.import(frames), following).await;
-    if let Ok(error) = troubled.try_recv() {
-        let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<parts::Fault>());
-        let code = fault.map_or(codes::UNREADABLE, Coded::code);
-        let message = format!("{}: {error}", file.display());
-        return Err(Problem::new(&code, message).into());
+    tokio::select! {
+        biased;
+        // The call is given up then: the daemon keeps what came and goes on from there the next time.
+        Some(Trouble { error, .. }) = troubled.recv() => {
+            let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<parts::Fault>());
+            let code = fault.map_or(codes::UNREADABLE, Coded::code);
+            Err(Problem::new(&code, format!("{}: {error}", file.display())).into())
+        }
+        outcome = follow::follow(&context.out, client.import(frames), following) => outcome,
     }
-    outcome
+}
+
+/// The bundle cannot be read on.
+struct Trouble {
+    error: std::io::Error,
+    /// While this lives the frames do not end: the daemon must not take what it has for all there is, and refuse it.
+    _frames: mpsc::Sender<local::ImportRequest>,
 }
 
 /// The bundle's bytes and their number, 0 where a pipe does not tell. A folder holds the parts of one.
@@ -117,12 +125,12 @@ fn open(path: &Path) -> Result<(Box<dyn Read + Send>, u64), Failure> {
     Ok((Box::new(file), total))
 }
 
-/// Options first, then the bytes. A read that fails ends the frames and is put into `trouble`.
+/// Options first, then the bytes. A read that fails is put into `trouble`.
 fn frames(
     options: local::ImportOptions,
     mut reader: Box<dyn Read + Send>,
     upload: Upload,
-    trouble: mpsc::Sender<std::io::Error>,
+    trouble: mpsc::Sender<Trouble>,
 ) -> impl Stream<Item = local::ImportRequest> + Send + 'static {
     let (sender, receiver) = mpsc::channel(2);
     // A thread of its own, so that reading the next chunk overlaps with sending this one, and one that nobody waits for:
@@ -134,7 +142,7 @@ fn frames(
                 Ok(0) => return,
                 Ok(length) => length,
                 Err(error) => {
-                    let _ = trouble.try_send(error);
+                    let _ = trouble.try_send(Trouble { error, _frames: sender });
                     return;
                 }
             };

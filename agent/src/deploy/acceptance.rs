@@ -84,17 +84,19 @@ fn floor_only(advance: &Advance) -> Advance {
     floor
 }
 
-/// A release has become the active one: nothing older is installed from now on.
+/// A release has become the active one: nothing older is installed from now on. Its number counts in the epoch under which it
+/// was accepted: a root that came meanwhile has begun to count anew.
 ///
 /// # Errors
 /// When its documents are gone or the store cannot be written.
-pub async fn installed(world: &World, release: &ReleaseRef) -> Result<(), Problem> {
+pub async fn installed(world: &World, release: &ReleaseRef, epoch: Option<u64>) -> Result<(), Problem> {
     let digest = parse_digest(&release.digest)?;
     let loaded = load(&world.content, &digest)?;
     let trust = world.trust.lock().await.clone();
     let trust = trust.ok_or_else(|| Problem::new(&codes::NO_ROOT, "no root is pinned on this host"))?;
     let Release { seq, min_seq, product, stream, .. } = loaded.release;
-    let counter = Some((product, stream, Counter { epoch: trust.epoch(), seq, release: digest, min_seq }));
+    let epoch = epoch.unwrap_or_else(|| trust.epoch());
+    let counter = Some((product, stream, Counter { epoch, seq, release: digest, min_seq }));
     world.advance(&trust, &Advance { counter, ..Advance::default() }).await
 }
 

@@ -81,6 +81,7 @@ impl Job {
             problem: Problem::new(&codes::APPLY, failures.join("; ")),
             passing: true,
             engine_away: outcome.engine_went_away(),
+            lacking: false,
             pauses: None,
         })
     }

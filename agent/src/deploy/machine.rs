@@ -17,6 +17,8 @@ pub enum Ended {
     Well,
     /// With a problem that another try, later, may not meet: network, disk, engine away.
     Passing,
+    /// With the finding that part of the release is not here any more, or was damaged here.
+    Lacking,
     /// With a problem that stays: signature, policy, a release that does not become healthy.
     Lasting,
 }
@@ -51,6 +53,8 @@ pub struct Situation {
     pub is_waited_for: bool,
     /// Tries of this phase so far, this one included.
     pub attempt: u32,
+    /// What was lacking has been fetched once more by this operation: should it be gone again, the disk is to blame.
+    pub is_refetched: bool,
 }
 
 /// Tries of applying before a cause that might pass is taken for one that does not. An engine that is away is
@@ -59,8 +63,14 @@ const TRIES_OF_APPLYING: u32 = 3;
 
 /// What comes after `phase` has `ended`.
 pub fn next(phase: Phase, ended: Ended, situation: Situation) -> Next {
-    use Ended::{Lasting, Passing, Well};
+    use Ended::{Lacking, Lasting, Passing, Well};
     match (phase, ended) {
+        // Images are the first thing that the engine is given: on a first try no container has been touched.
+        (Phase::Applying, Lacking) if situation.attempt <= 1 && !situation.is_refetched => {
+            Next::Enter(Phase::Fetching)
+        }
+        (_, Lacking) => next(phase, Passing, situation),
+
         (Phase::Offered, Well) => Next::Enter(Phase::Fetching),
         (Phase::Fetching, Well) => Next::Enter(Phase::Verified),
         (Phase::Verified, Well) => Next::Enter(Phase::Preflight),
@@ -156,14 +166,18 @@ mod tests {
     fn situations() -> impl Iterator<Item = Situation> {
         [true, false].into_iter().flat_map(|is_waited_for| {
             [true, false].into_iter().flat_map(move |can_go_back| {
-                (1..5).map(move |attempt| Situation { can_go_back, is_waited_for, attempt })
+                (1..5).flat_map(move |attempt| {
+                    let one = Situation { can_go_back, is_waited_for, attempt, is_refetched: false };
+                    [one, Situation { is_refetched: true, ..one }]
+                })
             })
         })
     }
 
     #[test]
     fn all_goes_well_from_offered_to_active() {
-        let situation = Situation { can_go_back: true, is_waited_for: false, attempt: 1 };
+        let situation =
+            Situation { can_go_back: true, is_waited_for: false, attempt: 1, is_refetched: false };
         let mut seen = vec![Phase::Offered];
         while let Next::Enter(phase) = next(seen[seen.len() - 1], Ended::Well, situation) {
             seen.push(phase);
@@ -203,15 +217,28 @@ mod tests {
 
     #[test]
     fn whoever_waits_is_told_at_once_and_what_nobody_waits_for_is_tried_again() {
-        let alone = Situation { can_go_back: false, is_waited_for: false, attempt: 9 };
+        let alone = Situation { can_go_back: false, is_waited_for: false, attempt: 9, is_refetched: false };
         let waited_for = Situation { is_waited_for: true, ..alone };
         assert_eq!(next(Phase::Fetching, Ended::Passing, alone), Next::Again);
         assert_eq!(next(Phase::Fetching, Ended::Passing, waited_for), Next::GiveUp);
     }
 
     #[test]
+    fn what_is_lacking_is_fetched_once_more_before_containers_are_touched_and_only_once() {
+        for situation in situations() {
+            let again = next(Phase::Applying, Ended::Passing, situation);
+            let fetched = situation.attempt == 1 && !situation.is_refetched;
+            let expected = if fetched { Next::Enter(Phase::Fetching) } else { again };
+            assert_eq!(next(Phase::Applying, Ended::Lacking, situation), expected, "{situation:?}");
+            let back = next(Phase::RollingBack, Ended::Lacking, situation);
+            assert_eq!(back, Next::Again);
+        }
+    }
+
+    #[test]
     fn applying_is_tried_a_bounded_number_of_times() {
-        let mut situation = Situation { can_go_back: true, is_waited_for: false, attempt: 1 };
+        let mut situation =
+            Situation { can_go_back: true, is_waited_for: false, attempt: 1, is_refetched: false };
         assert_eq!(next(Phase::Applying, Ended::Passing, situation), Next::Again);
         situation.attempt = TRIES_OF_APPLYING;
         assert_eq!(next(Phase::Applying, Ended::Passing, situation), Next::Enter(Phase::RollingBack));

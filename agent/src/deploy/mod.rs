@@ -18,6 +18,7 @@ pub mod compile;
 mod crashes;
 pub mod drift;
 pub mod export;
+mod fetching;
 pub mod files;
 pub mod machine;
 mod memory;

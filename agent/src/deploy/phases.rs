@@ -3,13 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kedge_bundle::codes::Coded as _;
-use kedge_bundle::digest::Digest;
-use kedge_bundle::verify::{self, Context, Trust};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::acceptance::{audit_refusal, bases, room, take_in};
+use super::acceptance::{bases, room};
 use super::adoption::{self, AdoptionRecord};
 use super::compile::{Compiled, Order, compile_aside, split_secrets};
 use super::memory;
@@ -20,15 +17,17 @@ use super::secrets::Secrets;
 use super::status::{Course, sentence};
 use crate::apply::{self, Failure, Outcome};
 use crate::codes;
+use crate::engine::error::Kind;
 use crate::engine::observe::observe;
 use crate::engine::types::{EngineInfo, Filter};
-use crate::images::intake::{self, OnBytes, Room};
+use crate::images::intake::{OnBytes, Room};
+use crate::images::room::share;
 use crate::images::{Loaded, load, release};
 use crate::licence;
 use crate::plan::rollout::OnFailure;
 use crate::plan::{self, Desired, Plan, Policy};
 use crate::problem::Problem;
-use crate::store::{DeploymentRecord, GenerationRecord, OperationRecord, Origin, ReleaseRef, generation_key};
+use crate::store::{DeploymentRecord, GenerationRecord, OperationRecord, generation_key};
 use crate::world::World;
 
 /// Passes of planning and applying before something that keeps differing is a failure.
@@ -43,6 +42,8 @@ pub struct Failed {
     pub passing: bool,
     /// The engine is away: waited for, and no fault of the release.
     pub engine_away: bool,
+    /// Part of the release is not here any more, or was damaged here: it has to be fetched again.
+    pub lacking: bool,
     /// The service that is to blame, if its `failure_action` asks for a pause instead of going back.
     pub pauses: Option<String>,
 }
@@ -50,7 +51,7 @@ pub struct Failed {
 impl From<Problem> for Failed {
     fn from(problem: Problem) -> Self {
         let engine_away = problem.code.exit == kedge_bundle::codes::exit::ENGINE && problem.code.retry;
-        Self { passing: problem.code.retry, engine_away, problem, pauses: None }
+        Self { passing: problem.code.retry, engine_away, lacking: false, problem, pauses: None }
     }
 }
 
@@ -58,7 +59,8 @@ impl From<crate::engine::Error> for Failed {
     fn from(error: crate::engine::Error) -> Self {
         let engine_away = error.is_engine_away();
         let problem = Problem::from_error(error.code(), &error);
-        Self { problem, passing: error.code().retry, engine_away, pauses: None }
+        let lacking = error.kind == Kind::Blob;
+        Self { problem, passing: error.code().retry, engine_away, lacking, pauses: None }
     }
 }
 
@@ -83,7 +85,7 @@ impl Job {
         let _ = self.course.try_send(Course { step: step.into(), ..Course::default() });
     }
 
-    fn on_bytes(&self, step: String) -> OnBytes {
+    pub(super) fn on_bytes(&self, step: String) -> OnBytes {
         let course = self.course.clone();
         let told = std::sync::atomic::AtomicU64::new(0);
         Arc::new(move |done_bytes, total_bytes| {
@@ -96,123 +98,19 @@ impl Job {
         })
     }
 
-    fn engine(&self) -> Result<EngineInfo, Failed> {
-        let away = |problem| Failed { problem, passing: true, engine_away: true, pauses: None };
+    pub(super) fn engine(&self) -> Result<EngineInfo, Failed> {
+        let away =
+            |problem| Failed { problem, passing: true, engine_away: true, lacking: false, pauses: None };
         self.world.engine_info().map_err(away)
     }
 
-    fn loaded(&self, digest: &str) -> Result<Loaded, Problem> {
+    pub(super) fn loaded(&self, digest: &str) -> Result<Loaded, Problem> {
         release::load(&self.world.content, &release::parse_digest(digest)?)
     }
 
-    /// Brings here what is not here of the target, verified.
-    pub async fn fetch(&self) -> Result<(), Failed> {
-        let target = &self.operation.target;
-        let digest = release::parse_digest(&target.digest)?;
-        if self.world.content.has_release(&digest) {
-            return self.still_allowed(&digest).await;
-        }
-        let Some(courier) = self.world.courier.borrow().clone() else {
-            let enrolled = self.world.store.get::<crate::host::Enrolment>("")?.is_some();
-            let (code, why) = if enrolled {
-                (&codes::HUB_UNREACHABLE, "there is no line to the hub now")
-            } else {
-                (&codes::NOT_ENROLLED, "the rest of it can only come from a hub or from the file again")
-            };
-            return Err(Problem::new(code, format!("{} is not here: {why}", sentence(target))).into());
-        };
-        let _one_at_a_time = self.world.intake.lock().await;
-        let trust = self.trust().await?;
-        let site = self.world.site()?;
-        let fresh = self.world.fresh.borrow().clone();
-        let context = Context {
-            site: site.as_deref(),
-            product: Some(&target.product),
-            stream: Some(&target.stream),
-            fresh: fresh.as_ref(),
-            ..Context::at(self.world.time.now())
-        };
-        let on_bytes = self.on_bytes(format!("fetching {}", sentence(target)));
-        let room = room(&self.world);
-        let taken =
-            intake::from_courier(&*courier, &digest, &bases(&self.world), &trust, &context, &room, &on_bytes)
-                .await;
-        match taken {
-            Ok(taken) => Ok(take_in(&self.world, &trust, taken, "tether").await?),
-            Err(problem) => {
-                // What a damaged disk holds was refused, too, though the release was not.
-                if !problem.code.retry || problem.code == codes::LEFTOVER {
-                    audit_refusal(&self.world, "tether", Some(sentence(target)), &problem).await?;
-                }
-                Err(problem.into())
-            }
-        }
-    }
-
-    /// Asks again of a release that is here whether it may be installed. It was verified when it came, perhaps long ago: a
-    /// courier that names it now must not thereby take this host back, or to another stream. Its dates are not asked
-    /// about again, and what runs already may go on with other parameters.
-    async fn still_allowed(&self, digest: &Digest) -> Result<(), Failed> {
-        let target = &self.operation.target;
-        if self.active()?.is_some_and(|active| active.release.digest == target.digest) {
-            return Ok(());
-        }
-        let trust = self.trust().await?;
-        let site = self.world.site()?;
-        let fresh = self.world.fresh.borrow().clone().filter(|_| self.operation.origin == Origin::Tether);
-        let context = Context {
-            site: site.as_deref(),
-            product: Some(&target.product),
-            stream: Some(&target.stream),
-            fresh: fresh.as_ref(),
-            begun: Some(*digest),
-            ..Context::at(self.world.time.now())
-        };
-        let documents = self.world.content.documents(digest)?;
-        let roots = verify::roots(&trust, &documents.roots);
-        match roots.and_then(|roots| verify::release(&trust, &context, &roots, &documents)) {
-            Ok(_) => Ok(()),
-            Err(refusal) => {
-                let problem = Problem::from_error(&refusal.code(), &refusal);
-                let from = if self.operation.origin == Origin::Tether { "tether" } else { "file" };
-                audit_refusal(&self.world, from, Some(sentence(target)), &problem).await?;
-                Err(problem.into())
-            }
-        }
-    }
-
-    async fn trust(&self) -> Result<Trust, Problem> {
-        let trust = self.world.trust.lock().await.clone();
-        trust.ok_or_else(|| Problem::new(&codes::NO_ROOT, "no root is pinned on this host"))
-    }
-
-    fn active(&self) -> Result<Option<GenerationRecord>, Problem> {
+    pub(super) fn active(&self) -> Result<Option<GenerationRecord>, Problem> {
         let key = self.record.active.map(|number| generation_key(&self.record.name, number));
         Ok(key.map(|key| self.world.store.get::<GenerationRecord>(&key)).transpose()?.flatten())
-    }
-
-    /// The target in the words of whoever signed it: a courier's are only a hint.
-    ///
-    /// # Errors
-    /// When the release is not here, or damaged.
-    pub fn target_as_signed(&self) -> Result<ReleaseRef, Problem> {
-        Ok(self.loaded(&self.operation.target.digest)?.reference())
-    }
-
-    /// Reads the release back and checks its chain of digests.
-    pub fn verify(&self) -> Result<(), Failed> {
-        let loaded = self.loaded(&self.operation.target.digest)?;
-        if loaded.release.product != self.record.product {
-            return Err(Problem::new(
-                &codes::OTHER_PRODUCT,
-                format!(
-                    "deployment {} runs {}, the release is of {}",
-                    self.record.name, self.record.product, loaded.release.product
-                ),
-            )
-            .into());
-        }
-        Ok(())
     }
 
     /// Parameters given with the request, made permanent: the record holds them, and references to those that are secrets.
@@ -240,7 +138,7 @@ impl Job {
         self.say("checking whether this host can run it");
         let info = self.engine()?;
         let loaded = self.loaded(&self.operation.target.digest)?;
-        room(&self.world).check(0, self.missing_bytes(&loaded, &info).await?)?;
+        room(&self.world).check(0, self.missing_bytes(&loaded).await?)?;
         let compiled = self.compile(&loaded, &info, self.record.newest + 1, true).await?;
         for warning in &compiled.warnings {
             tracing::warn!(deployment = self.record.name, "{warning}");
@@ -269,7 +167,7 @@ impl Job {
         let generation = self.operation.generation.unwrap_or(self.record.newest);
         let compiled = self.compile(&loaded, &info, generation, false).await?;
         let _turn = self.turn.lock().await;
-        self.load_images(&loaded, &compiled, &info).await?;
+        self.load_images(&compiled, &info).await?;
         // What was adopted is kept, stopped, until the new ones have proven themselves, though no generation made it.
         let keep_superseded = self.is_update() || self.adoption()?.is_adopted();
         let policy = Policy { keep_superseded, ..Policy::default() };
@@ -311,7 +209,7 @@ impl Job {
         let compiled = job.compile(&loaded, &info, active, false).await?;
         let _turn = self.turn.lock().await;
         self.say(format!("going back to {}", sentence(&generation.release)));
-        self.load_images(&loaded, &compiled, &info).await?;
+        self.load_images(&compiled, &info).await?;
         let policy = Policy { going_back: true, ..Policy::default() };
         self.converge(&compiled.desired, policy).await?;
         self.healthy(&compiled, policy).await
@@ -377,34 +275,23 @@ impl Job {
         Ok(compile_aside(&self.world, order).await?)
     }
 
-    async fn load_images(
-        &self,
-        loaded: &Loaded,
-        compiled: &Compiled,
-        info: &EngineInfo,
-    ) -> Result<(), Failed> {
+    async fn load_images(&self, compiled: &Compiled, info: &EngineInfo) -> Result<(), Failed> {
         let blobs: Arc<dyn load::Blobs> = Arc::new(self.world.content.clone());
         let progress = self.on_bytes("giving images to the engine".to_owned());
         load::ensure(&self.world.engine, info, &compiled.images, &blobs, &progress).await?;
-        // The engine holds the layers now; a second copy would only fill the disk.
-        for layer in loaded.layers() {
-            self.world.content.remove_blob(&layer);
+        // The engine holds these layers now; a second copy would only fill the disk.
+        for layer in compiled.images.iter().flat_map(|image| &image.layers) {
+            self.world.content.remove_blob(&layer.digest);
+            self.world.content.remove_blob(&layer.diff_id);
         }
         Ok(())
     }
 
-    /// Bytes that the engine will still have to unpack.
-    async fn missing_bytes(&self, loaded: &Loaded, info: &EngineInfo) -> Result<u64, Failed> {
-        let mut missing = false;
-        for image in &loaded.listing.images {
-            let id = crate::images::config::placed(&self.world.content, image, info.store)?.id;
-            match self.world.engine.inspect_image(&id).await {
-                Ok(_) => {}
-                Err(error) if error.is_engine_away() => return Err(error.into()),
-                Err(_) => missing = true,
-            }
-        }
-        Ok(if missing { loaded.release.unpacked_bytes } else { 0 })
+    /// Bytes that the engine will still have to take.
+    async fn missing_bytes(&self, loaded: &Loaded) -> Result<u64, Failed> {
+        let needs = bases(&self.world).needs_in_engine(&loaded.listing.images).await?;
+        // It keeps what it is sent until it has unpacked it.
+        Ok(share(loaded.release.unpacked_bytes, needs.loaded, needs.all).saturating_add(needs.loaded))
     }
 
     /// Observes, plans and applies until there is nothing left to do.
@@ -501,6 +388,7 @@ impl Job {
             problem: Problem::new(code, message),
             passing: engine_away || lasting.is_none(),
             engine_away,
+            lacking: false,
             pauses: failures
                 .iter()
                 .find(|failure| self.on_failure(desired, failure, policy) == OnFailure::Pause)

@@ -135,6 +135,8 @@ impl Deployment {
             generation: None,
             started: stamp(&*self.world.clock),
             attempt: 1,
+            epoch: None,
+            is_refetched: false,
             problem: None,
             remove_volumes: false,
         });
@@ -194,6 +196,8 @@ impl Deployment {
             generation: None,
             started: stamp(&*self.world.clock),
             attempt: 1,
+            epoch: None,
+            is_refetched: false,
             problem: None,
             remove_volumes: volumes,
         });

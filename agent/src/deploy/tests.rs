@@ -3,6 +3,8 @@
 mod adopted;
 mod crashed;
 mod drift;
+mod epochs;
+mod fetched;
 mod importing;
 mod licence;
 mod offered;

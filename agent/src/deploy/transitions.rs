@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kedge_bundle::verify::Trust;
 use kedge_proto::v1;
 use tokio::sync::mpsc;
 
 use super::acceptance::installed;
 use super::adoption::{self, AdoptionRecord};
 use super::files;
-use super::machine::{self, Ended, Next, Situation};
+use super::machine::{self, Ended, Next, Situation, touches_containers};
 use super::permission;
 use super::phases::Failed;
 use super::status::{self, Course, sentence};
@@ -38,6 +39,7 @@ impl Deployment {
     ) -> Result<Flow, Problem> {
         let ended = match &result {
             Ok(()) => Ended::Well,
+            Err(failed) if failed.lacking => Ended::Lacking,
             Err(failed) if failed.passing => Ended::Passing,
             Err(_) => Ended::Lasting,
         };
@@ -47,6 +49,7 @@ impl Deployment {
             is_waited_for: operation.origin == Origin::Local && self.found.as_ref() != Some(&operation.id),
             // While the engine is away nothing has been tried.
             attempt: if engine_away { 0 } else { operation.attempt },
+            is_refetched: operation.is_refetched,
         };
         let pauses = result.as_ref().err().and_then(|failed| failed.pauses.clone());
         let problem = result.err().map(|failed| failed.problem);
@@ -93,9 +96,14 @@ impl Deployment {
     ) -> Result<(), Problem> {
         let mut record = self.record.clone();
         let mut writes = Writes::new();
+        if phase == Phase::Fetching && touches_containers(operation.phase) {
+            // A newer release may take its place now, and shall have a generation of its own.
+            (operation.is_refetched, operation.generation) = (true, None);
+        }
         if phase == Phase::Verified {
             // Before anything is remembered under a number or a stream that nobody has signed.
             operation.target = self.job(&operation, mpsc::channel(1).0).target_as_signed()?;
+            operation.epoch = self.world.trust.lock().await.as_ref().map(Trust::epoch);
         }
         if phase == Phase::Preflight {
             let job = self.job(&operation, mpsc::channel(1).0);
@@ -230,7 +238,7 @@ impl Deployment {
 
     /// The target is the active generation.
     async fn activate(&mut self, operation: OperationRecord) -> Result<(), Problem> {
-        installed(&self.world, &operation.target).await?;
+        installed(&self.world, &operation.target, operation.epoch).await?;
         let mut record = self.record.clone();
         record.previous = record.active.filter(|active| Some(*active) != operation.generation);
         record.active = operation.generation;

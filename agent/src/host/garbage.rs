@@ -181,11 +181,8 @@ impl Needed {
 
 fn needed(world: &World) -> Result<Needed, Problem> {
     let mut needed = Needed::default();
-    let mut newest: BTreeMap<(String, String), u64> = BTreeMap::new();
-    let mut refer = |needed: &mut Needed, reference: &ReleaseRef| -> Result<(), Problem> {
+    let refer = |needed: &mut Needed, reference: &ReleaseRef| -> Result<(), Problem> {
         needed.releases.insert(release::parse_digest(&reference.digest)?);
-        let known = newest.entry((reference.product.clone(), reference.stream.clone())).or_default();
-        *known = reference.seq.max(*known);
         Ok(())
     };
     for deployment in world.store.scan::<DeploymentRecord>("")? {
@@ -200,9 +197,14 @@ fn needed(world: &World) -> Result<Needed, Problem> {
             refer(&mut needed, &operation.target)?;
         }
     }
+    let stream_of = |loaded: &Loaded| (loaded.release.product.clone(), loaded.release.stream.clone());
+    let mut newest: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
     for digest in needed.releases.clone() {
         if world.content.has_release(&digest) {
-            needed.keep(&release::load(&world.content, &digest)?);
+            let loaded = release::load(&world.content, &digest)?;
+            let known = newest.entry(stream_of(&loaded)).or_default();
+            *known = loaded.rank().max(*known);
+            needed.keep(&loaded);
         }
     }
     // Of each stream the newest that is stored, if it is newer than what is referred to.
@@ -210,9 +212,9 @@ fn needed(world: &World) -> Result<Needed, Problem> {
     for digest in world.content.releases().into_iter().filter(|digest| !needed.releases.contains(digest)) {
         // One that is damaged is no use to anybody.
         let Ok(loaded) = release::load(&world.content, &digest) else { continue };
-        let stream = (loaded.release.product.clone(), loaded.release.stream.clone());
-        let known = staged.get(&stream).map(|loaded| loaded.release.seq).max(newest.get(&stream).copied());
-        if known.is_none_or(|known| loaded.release.seq > known) {
+        let stream = stream_of(&loaded);
+        let known = staged.get(&stream).map(Loaded::rank).max(newest.get(&stream).copied());
+        if known.is_none_or(|known| loaded.rank() > known) {
             staged.insert(stream, loaded);
         }
     }

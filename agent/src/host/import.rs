@@ -193,6 +193,7 @@ impl Host {
         let loaded = Loaded {
             digest: verified.digest,
             release: verified.release.clone(),
+            epoch: verified.root.epoch,
             listing: listing.clone(),
             small_blobs: std::collections::BTreeSet::new(),
         };

@@ -99,8 +99,6 @@ pub struct ImportOptions {
     pub stage_only: bool,
     /// Asking twice with the same ID does once. Empty: a fresh one.
     pub request_id: String,
-    /// Size of the file, where known.
-    pub total_bytes: Option<u64>,
     /// Take over a compose project that runs.
     pub adopt: Option<Adopt>,
 }

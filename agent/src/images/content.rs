@@ -105,6 +105,11 @@ impl Content {
         fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == size)
     }
 
+    /// Whether something is here under this name. Whoever reads it compares its digest.
+    pub fn has(&self, digest: &Digest) -> bool {
+        fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|meta| meta.is_file())
+    }
+
     /// Opens a blob for reading.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ use tokio::runtime::Handle;
 
 use super::delta::Bases;
 use super::delta::tether::{FromBases, deltas};
+use super::room::share;
 use super::{BlobWriter, Content, load};
 use crate::codes;
 use crate::engine::{self, Engine};
@@ -36,7 +37,14 @@ use crate::problem::Problem;
 
 /// What must stay free and how much of the disk is left, asked at the moment it matters.
 pub trait Room: Send + Sync {
-    /// Refuses when `bytes` more would leave too little.
+    /// Refuses what would not even fit if nothing else were on the disks: asked first, of all that is signed, while nobody
+    /// knows yet how much of it is missing.
+    ///
+    /// # Errors
+    /// [`codes::NO_SPACE`], naming the file system.
+    fn could_hold(&self, content_bytes: u64, unpacked_bytes: u64) -> Result<(), Problem>;
+
+    /// Refuses when so many bytes more would leave too little: asked of what is missing.
     ///
     /// # Errors
     /// [`codes::NO_SPACE`], naming the file system.
@@ -245,37 +253,36 @@ impl Sink for Store<'_> {
         if let Some(delta) = &verified.delta {
             Handle::current().block_on(self.bases.preflight(delta))?;
         }
-        // Of what was here before, how much is missing shows once everything is listed.
+        // How much of it is missing shows once everything is listed, and of what was here before that may be nothing.
         if self.content.has_release(&verified.digest) {
             return Ok(());
         }
-        // What goes where is known then, too; the engine will need this much in any case.
-        Ok(self.room.check(0, verified.release.unpacked_bytes.max(self.total))?)
+        Ok(self.room.could_hold(self.total, verified.release.unpacked_bytes)?)
     }
 
     fn listed(&mut self, verified: &Verified, listing: &Listing) -> Result<(), SinkError> {
         self.layers = (self.decide)(verified, listing)?;
         let layers: BTreeMap<Digest, u64> =
             listing.images.iter().flat_map(|image| image.layers.iter().map(|l| (l.digest, l.size))).collect();
-        let unpacked = verified.release.unpacked_bytes;
-        let (stored, in_engine) = match &self.layers {
-            Layers::Verify => (0, 0),
-            Layers::Store if verified.delta.is_some() => {
-                let is_here = Handle::current().block_on(self.bases.have_images(&listing.images))?;
-                // Layers that are made of patches are plain tars.
-                if is_here { (0, 0) } else { (unpacked, unpacked) }
+        let all = layers.values().sum();
+        let unpacked = |some| share(verified.release.unpacked_bytes, some, all);
+        let (stored, in_engine) = match (&self.layers, &verified.delta) {
+            (Layers::Verify, _) => (0, 0),
+            (Layers::Store, Some(delta)) => {
+                let needs = Handle::current().block_on(self.bases.needs(delta, &listing.images))?;
+                (needs.stored, unpacked(needs.loaded))
             }
-            Layers::Store => {
+            (Layers::Store, None) => {
                 let missing = layers.iter().filter(|(digest, size)| !self.content.holds(digest, **size));
                 let stored = missing.map(|(_, size)| size).sum();
                 // What was stored before had to have its room in the engine then.
-                (stored, if stored == 0 { 0 } else { unpacked })
+                (stored, unpacked(stored))
             }
-            Layers::Engine(streamed) => {
-                let stored = streamed.to_store.iter().filter_map(|digest| layers.get(digest)).sum();
+            (Layers::Engine(streamed), _) => {
+                let stored = streamed.to_store.iter().filter_map(|digest| layers.get(digest)).sum::<u64>();
                 // The engine keeps what it is sent until it has unpacked it.
-                let sent: u64 = streamed.loading.needed().iter().map(|layer| layer.size).sum();
-                (stored, if stored == 0 && sent == 0 { 0 } else { unpacked.saturating_add(sent) })
+                let sent = streamed.loading.needed().iter().map(|layer| layer.size).sum::<u64>();
+                (stored, unpacked(stored.saturating_add(sent)).saturating_add(sent))
             }
         };
         Ok(self.room.check(stored, in_engine)?)
@@ -366,7 +373,8 @@ pub async fn from_courier(
     }
     let signed = &admission.verified().release;
     let total = signed.content_bytes;
-    room.check(signed.content_bytes, signed.unpacked_bytes)?;
+    let unpacked = signed.unpacked_bytes;
+    room.could_hold(total, unpacked)?;
     let deltas = deltas(admission.verified(), &answer.deltas);
     let (mut done, mut added) = (0, Added::default());
     let mut layers: Option<FromBases> = None;
@@ -376,8 +384,9 @@ pub async fn from_courier(
                 Some(layers) => layers,
                 none => {
                     let images = admission.listing().map_err(refused)?.map(|listing| listing.images);
-                    let found = FromBases::plan(bases, &deltas, &images.unwrap_or_default()).await?;
-                    added.blobs.extend(found.brought.iter().copied());
+                    let mut found = FromBases::plan(bases, &deltas, &images.unwrap_or_default()).await;
+                    room.check(found.needs.stored, share(unpacked, found.needs.loaded, found.needs.all))?;
+                    added.blobs.extend(found.bring(bases).await?);
                     none.insert(found)
                 }
             };

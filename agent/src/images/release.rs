@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kedge_bundle::digest::Digest;
 use kedge_bundle::envelope::Envelope;
 use kedge_bundle::layout::{Content as Listing, Expected, Kind, limits};
-use kedge_bundle::roles::Release;
+use kedge_bundle::roles::{Release, Root};
 
 use super::Content;
 use crate::codes;
@@ -22,6 +22,8 @@ pub struct Loaded {
     pub digest: Digest,
     /// What was signed.
     pub release: Release,
+    /// Of the newest root that it came with: numbers of releases mean something within an epoch only.
+    pub epoch: u64,
     /// What is in it.
     pub listing: Listing,
     /// All blobs but layers: what has to stay here for the release to be deployed again.
@@ -32,6 +34,11 @@ impl Loaded {
     /// As everything here refers to it.
     pub fn reference(&self) -> ReleaseRef {
         reference(&self.release, &self.digest)
+    }
+
+    /// Its place among the releases of its stream.
+    pub fn rank(&self) -> (u64, u64) {
+        (self.epoch, self.release.seq)
     }
 
     /// The layers, which the engine holds once the images were loaded: as they came, and as plain tars that were made here.
@@ -93,7 +100,14 @@ pub fn load(content: &Content, digest: &Digest) -> Result<Loaded, Problem> {
         expected.take(&bytes).map_err(|e| damaged(e.to_string()))?;
     }
     let listing = expected.finish(&documents.manifest).map_err(|e| damaged(e.to_string()))?;
-    Ok(Loaded { digest: *digest, release, listing, small_blobs })
+    let epoch = documents.roots.last().map_or(Ok(0), |root| epoch(root)).map_err(damaged)?;
+    Ok(Loaded { digest: *digest, release, epoch, listing, small_blobs })
+}
+
+fn epoch(root: &[u8]) -> Result<u64, String> {
+    let envelope = Envelope::parse(root).map_err(|e| e.to_string())?;
+    let root: Root = kedge_bundle::json::strict(&envelope.payload).map_err(|e| e.to_string())?;
+    Ok(root.epoch)
 }
 
 /// The project's files, from their blobs.

@@ -105,6 +105,10 @@ impl Courier for Hub {
 struct Enough;
 
 impl Room for Enough {
+    fn could_hold(&self, _: u64, _: u64) -> Result<(), Problem> {
+        Ok(())
+    }
+
     fn check(&self, _: u64, _: u64) -> Result<(), Problem> {
         Ok(())
     }

@@ -101,7 +101,6 @@ impl<O: Operations> Local for Service<O> {
             dry_run: options.dry_run,
             stage_only: options.stage_only,
             request_id: options.request_id,
-            total_bytes: (options.total_bytes > 0).then_some(options.total_bytes),
             adopt: given(options.adopt).map(|project| Adopt {
                 project,
                 agreed: options.agreed,

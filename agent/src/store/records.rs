@@ -105,6 +105,12 @@ pub struct OperationRecord {
     pub started: String,
     /// How often it has been tried.
     pub attempt: u32,
+    /// The root's epoch when it was accepted, from `Verified` on.
+    #[serde(default)]
+    pub epoch: Option<u64>,
+    /// What was lacking of the release has been fetched once more.
+    #[serde(default)]
+    pub is_refetched: bool,
     /// Why it is being rolled back.
     pub problem: Option<StoredProblem>,
     /// For a removal: volumes too, because a person on this host said so.

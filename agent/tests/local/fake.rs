@@ -98,8 +98,8 @@ impl Operations for Fake {
                     Err(problem) => return fake.note(format!("import broke: {}", problem.code.id)),
                 }
             }
-            let ImportOptions { deployment, parameters, total_bytes, .. } = options;
-            fake.note(format!("import {count} bytes of {total_bytes:?} as {deployment:?} {parameters:?}"));
+            let ImportOptions { deployment, parameters, .. } = options;
+            fake.note(format!("import {count} bytes as {deployment:?} {parameters:?}"));
             if count == UNSIGNED_SIZE {
                 let problem = Problem::new(&kedge_bundle::codes::UNSIGNED, "release: 0 of 1 signatures");
                 let _ = sender.send(Progress::Failed(problem)).await;

@@ -41,7 +41,7 @@ async fn an_import_sends_every_byte_and_says_every_step() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(stdout(&output), "shop 1.0 runs\n  kept: volume shop_data\n");
     assert_eq!(stderr(&output), "fetching: reading the bundle\napplying: starting web\n");
-    assert_eq!(daemon.fake.asked()[0], r#"import 700000 bytes of Some(700000) as Some("x") {"A": "1"}"#);
+    assert_eq!(daemon.fake.asked()[0], r#"import 700000 bytes as Some("x") {"A": "1"}"#);
 
     let json = daemon.kedge(&["import", bundle, "-o", "json"]).await;
     let lines: Vec<Value> = stdout(&json).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -63,7 +63,26 @@ async fn a_bundle_may_come_through_a_pipe() {
     });
     let output = output.await.unwrap();
     assert_eq!((stdout(&output), stderr(&output)), (String::new(), String::new()));
-    assert_eq!(daemon.fake.asked()[0], "import 1000 bytes of None as None {}");
+    assert_eq!(daemon.fake.asked()[0], "import 1000 bytes as None {}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_cannot_be_read_on_is_not_taken_for_one_that_ends_there() {
+    let daemon = Daemon::start();
+    let bundle = daemon.file("bundle", &vec![7; 2_000_000]);
+    let folder = daemon.folder.path().join("parts");
+    std::fs::create_dir(&folder).unwrap();
+    let parts = kedge_bundle::parts::folder::split(&bundle, &folder, 1_000_000, &mut |_| {}).unwrap();
+    let mut damaged = std::fs::read(&parts[1]).unwrap();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(&parts[1], damaged).unwrap();
+    let mut asked = daemon.fake.asked.subscribe();
+    let output = daemon.kedge(&["import", folder.to_str().unwrap()]).await;
+    assert!(output.status.code() == Some(10) && stderr(&output).contains("[KE-20"), "{output:?}");
+    let heard = asked.wait_for(|asked| asked.iter().any(|one| one.starts_with("import "))).await.unwrap();
+    assert_eq!(*heard, ["import broke: KE-6006"]);
+    drop(heard);
     daemon.stop().await;
 }
 

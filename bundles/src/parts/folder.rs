@@ -29,6 +29,9 @@ pub enum Error {
         /// What is wrong.
         fault: Fault,
     },
+    /// A part would lie where something lies already.
+    #[error("{} is there already: remove it, or name another folder", .0.display())]
+    Exists(PathBuf),
     /// The size asked for does not serve.
     #[error("parts of {size} bytes: a bundle of {total} bytes can be cut into at most {} parts", super::MOST)]
     Size {
@@ -43,7 +46,7 @@ impl Coded for Error {
     fn code(&self) -> Code {
         match self {
             Self::File { .. } => codes::READ,
-            Self::Nothing(_) | Self::Parts { .. } | Self::Size { .. } => codes::PARTS,
+            Self::Nothing(_) | Self::Parts { .. } | Self::Exists(_) | Self::Size { .. } => codes::PARTS,
         }
     }
 }
@@ -57,19 +60,29 @@ fn at(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
 /// # Errors
 /// [`Error`], before anything is read but heads.
 pub fn open(folder: &Path) -> Result<(Joined, u64), Error> {
-    let mut parts = Vec::new();
+    let (mut parts, mut unread) = (Vec::new(), None);
     for entry in std::fs::read_dir(folder).map_err(at(folder))? {
         let path = entry.map_err(at(folder))?.path();
         // A link to a part is as good as the part.
-        let is_file = std::fs::metadata(&path).is_ok_and(|meta| meta.is_file());
-        if let Some(head) = is_file.then(|| head(&path)).transpose()?.flatten() {
-            parts.push((head, path));
+        if !std::fs::metadata(&path).is_ok_and(|meta| meta.is_file()) {
+            continue;
+        }
+        match head(&path) {
+            Ok(Some(head)) => parts.push((head, path)),
+            Ok(None) => {}
+            // It matters only if a part is missing: this may be it.
+            Err(error) => unread = Some(error),
         }
     }
-    if parts.is_empty() {
-        return Err(Error::Nothing(folder.to_owned()));
-    }
-    let parts = arrange(parts).map_err(|fault| Error::Parts { path: folder.to_owned(), fault })?;
+    let arranged = match (parts.is_empty(), unread) {
+        (true, None) => return Err(Error::Nothing(folder.to_owned())),
+        (true, Some(error)) => return Err(error),
+        (false, unread) => arrange(parts).map_err(|fault| match unread {
+            Some(error) if matches!(fault, Fault::Missing { .. }) => error,
+            _ => Error::Parts { path: folder.to_owned(), fault },
+        }),
+    };
+    let parts = arranged?;
     for (head, path) in &parts {
         let size = std::fs::metadata(path).map_err(at(path))?.len();
         if Some(size) != head.bytes.checked_add(HEAD as u64) {
@@ -136,7 +149,8 @@ pub fn split(
             for path in made {
                 let _ = std::fs::remove_file(path);
             }
-            return Err(at(&path)(error));
+            let is_there = error.kind() == io::ErrorKind::AlreadyExists;
+            return Err(if is_there { Error::Exists(path) } else { at(&path)(error) });
         }
         offset += bytes;
     }
@@ -205,16 +219,24 @@ mod tests {
         assert_eq!((parts.len(), heard), (4, 3 * bytes.len() as u64));
         assert!(parts.iter().all(|part| std::fs::metadata(part).unwrap().len() < 65_536));
         assert!(
-            matches!(split(&bundle, &stick, 65_536, &mut |_| {}), Err(Error::File { .. })),
+            matches!(split(&bundle, &stick, 65_536, &mut |_| {}), Err(Error::Exists(_))),
             "they are there"
         );
         assert_eq!(open(&stick).unwrap().1, bytes.len() as u64, "and stay");
         std::fs::rename(&parts[2], stick.join("a")).unwrap();
         std::fs::write(stick.join("README.txt"), "hello").unwrap();
+        // What cannot be read, not even by root.
+        std::os::unix::fs::symlink("/proc/self/mem", stick.join("odd")).unwrap();
         let mut joined = Vec::new();
         open(&stick).unwrap().0.read_to_end(&mut joined).unwrap();
         assert!(joined == bytes);
         std::fs::remove_file(stick.join("a")).unwrap();
+        let error = open(&stick).map(|_| ()).unwrap_err();
+        assert!(
+            matches!(&error, Error::File { path, .. } if path.ends_with("odd")),
+            "it may be the part: {error}"
+        );
+        std::fs::remove_file(stick.join("odd")).unwrap();
         let error = open(&stick).map(|_| ()).unwrap_err();
         assert!(error.to_string().ends_with("part 3 of 4 is missing"), "{error}");
         assert!(matches!(open(folder.path()), Err(Error::Nothing(_))));

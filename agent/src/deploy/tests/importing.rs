@@ -5,7 +5,7 @@ use kedge_bundle::testing::{file, image, product, tar_of};
 use super::*;
 
 /// Release `seq` of two images that share their base, none of which the engine has.
-fn two_images(rig: &Rig, seq: u64) -> TestBundle {
+pub(super) fn two_images(rig: &Rig, seq: u64) -> TestBundle {
     let compose = "services:\n  web:\n    image: web:1\n  db:\n    image: db:1\n";
     let base = tar_of("base", 0);
     let images = vec![
@@ -25,7 +25,7 @@ fn names(folder: &std::path::Path) -> Vec<String> {
 }
 
 /// Blobs of layers that are stored, and blobs in the making.
-fn stored(rig: &Rig, bundle: &TestBundle) -> (usize, usize) {
+pub(super) fn stored(rig: &Rig, bundle: &TestBundle) -> (usize, usize) {
     let blobs = names(&rig.folder.path().join("content/blobs"));
     let layers: Vec<String> =
         bundle.draft.content.images.iter().flat_map(|i| &i.layers).map(|l| l.digest.hex()).collect();

@@ -5,7 +5,7 @@ use kedge_proto::tether::v1::ReleaseOffer;
 use super::*;
 use crate::host::Offers;
 
-fn offer(bundle: &TestBundle, seq: u64) -> Offers {
+pub(super) fn offer(bundle: &TestBundle, seq: u64) -> Offers {
     let (signed, digest) = (&bundle.release, bundle.digest());
     let offer = ReleaseOffer {
         product: signed.product.clone(),
@@ -19,7 +19,7 @@ fn offer(bundle: &TestBundle, seq: u64) -> Offers {
 }
 
 impl Running {
-    async fn stage(&self, rig: &Rig, bundle: &TestBundle) {
+    pub(super) async fn stage(&self, rig: &Rig, bundle: &TestBundle) {
         let options = ImportOptions {
             root_sha256: Some(rig.vendor.fingerprint().hex()),
             stage_only: true,
@@ -28,10 +28,12 @@ impl Running {
         last(self.import_with(options, bundle.bytes()).await).await.unwrap();
     }
 
-    async fn wait_for(&self, wanted: impl Fn(&v1::DeploymentStatus) -> bool) {
+    pub(super) async fn wait_for(&self, wanted: impl Fn(&v1::DeploymentStatus) -> bool) {
         let mut status = self.host.status();
         let seen = status.wait_for(|s| s.deployments.first().is_some_and(&wanted));
-        tokio::time::timeout(Duration::from_secs(30), seen).await.expect("it comes to that").unwrap();
+        if tokio::time::timeout(Duration::from_secs(30), seen).await.is_err() {
+            panic!("it does not come to that: {:#?}", self.host.status().borrow().deployments);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use futures_util::{StreamExt, stream};
 use kedge_bundle::delta::Delta;
 use kedge_bundle::digest::Digest;
-use kedge_bundle::layout::{Image, Manifest, limits};
+use kedge_bundle::layout::{Image, Layer, Manifest, limits};
 
 use crate::engine::Engine;
 use crate::engine::error::Result;
@@ -78,9 +78,25 @@ impl Holdings {
         self.images.iter().any(|held| held.id == id.to_string())
     }
 
+    /// Images that the engine does not have.
+    #[must_use]
+    pub fn lacking_images<'i>(&self, images: &'i [Image]) -> Vec<&'i Image> {
+        images.iter().filter(|image| !self.has_image(image)).collect()
+    }
+
+    /// Layers that the engine has to be given so that it has these images; some of them several times.
+    #[must_use]
+    pub fn lacking_layers<'i>(&self, images: &'i [Image]) -> Vec<&'i Layer> {
+        let lacking = |image: &'i Image| {
+            let omitted: BTreeSet<Digest> = self.omitted(image).iter().map(|layer| layer.digest).collect();
+            image.layers.iter().filter(move |layer| !omitted.contains(&layer.digest))
+        };
+        self.lacking_images(images).into_iter().flat_map(lacking).collect()
+    }
+
     /// Layers of this image, from the bottom, that `load` may leave out.
     #[must_use]
-    pub fn omitted<'i>(&self, image: &'i Image) -> Vec<&'i kedge_bundle::layout::Layer> {
+    pub fn omitted<'i>(&self, image: &'i Image) -> Vec<&'i Layer> {
         match self.store {
             Some(ImageStore::Containerd) => {
                 let known = |digest: &Digest| self.images.iter().any(|held| held.blobs.contains(digest));

@@ -21,7 +21,7 @@ use futures_util::TryStreamExt;
 use kedge_bundle::codes::{self, Coded};
 use kedge_bundle::delta::{self, Base, Delta, Patch};
 use kedge_bundle::digest::Digest;
-use kedge_bundle::layout::Image;
+use kedge_bundle::layout::{Image, Layer};
 
 use super::Content;
 use crate::engine::{Engine, EngineInfo};
@@ -38,6 +38,17 @@ pub struct Bases {
     pub content: Content,
 }
 
+/// What a release asks of the disks here, bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// More in the content store while it is taken in: what comes, what it builds on, and what is made of both.
+    pub stored: u64,
+    /// Layers, packed, that the engine has to be given.
+    pub loaded: u64,
+    /// Layers, packed, that the release has.
+    pub all: u64,
+}
+
 impl Bases {
     /// What the engine has; nothing while it does not answer.
     ///
@@ -52,13 +63,52 @@ impl Bases {
         }
     }
 
-    /// Whether the engine has all of these images.
+    /// What a thin bundle with these images takes here.
     ///
     /// # Errors
-    /// When it answers with an error.
-    pub async fn have_images(&self, images: &[Image]) -> Result<bool, Problem> {
+    /// When the engine answers with an error.
+    pub async fn needs(&self, delta: &Delta, images: &[Image]) -> Result<Needs, Problem> {
         let holdings = self.holdings().await?;
-        Ok(images.iter().all(|image| holdings.has_image(image)))
+        let plan = plan::of_file(delta, &holdings.lacking_images(images), &holdings);
+        let left_out = delta.left_out.iter().map(|one| one.digest);
+        let absent: BTreeSet<Digest> = left_out.chain(delta.patches.iter().map(|one| one.digest)).collect();
+        let comes = |layer: &Layer| if absent.contains(&layer.digest) { 0 } else { self.missing(layer) };
+        Ok(self.needs_of(&plan, images, &holdings, &comes))
+    }
+
+    /// What images whose layers are stored take when they are given to the engine.
+    ///
+    /// # Errors
+    /// When the engine answers with an error.
+    pub async fn needs_in_engine(&self, images: &[Image]) -> Result<Needs, Problem> {
+        Ok(self.needs_of(&plan::Plan::default(), images, &self.holdings().await?, &|_| 0))
+    }
+
+    /// What a plan takes, when so many bytes of each layer come.
+    fn needs_of(
+        &self,
+        plan: &plan::Plan,
+        images: &[Image],
+        holdings: &Holdings,
+        comes: &dyn Fn(&Layer) -> u64,
+    ) -> Needs {
+        let by_digest = |layers: Vec<&Layer>| layers.into_iter().map(|l| (l.digest, l.clone())).collect();
+        let all: BTreeMap<Digest, Layer> = by_digest(images.iter().flat_map(|image| &image.layers).collect());
+        let loaded: BTreeMap<Digest, Layer> = by_digest(holdings.lacking_layers(images));
+        let made = plan.bytes(&|digest, size| self.content.holds_size(digest, size));
+        Needs {
+            stored: all.values().map(comes).fold(made, u64::saturating_add),
+            loaded: loaded.values().map(|layer| layer.size).fold(0, u64::saturating_add),
+            all: all.values().map(|layer| layer.size).fold(0, u64::saturating_add),
+        }
+    }
+
+    /// Bytes of a layer that are not here: some may be, of a fetch that was interrupted.
+    fn missing(&self, layer: &Layer) -> u64 {
+        if self.content.holds(&layer.digest, layer.size) {
+            return 0;
+        }
+        layer.size.saturating_sub(self.content.partial(&layer.digest).map_or(0, |(_, size)| size))
     }
 
     /// Refuses a thin bundle on a host that lacks what it builds on. Changes nothing.
@@ -89,8 +139,7 @@ impl Bases {
     /// When a base has vanished, or a patch does not give its layer; what was written is removed then.
     pub async fn make(&self, delta: &Delta, images: &[Image]) -> Result<Vec<Digest>, Problem> {
         let holdings = self.holdings().await?;
-        let lacking: Vec<&Image> = images.iter().filter(|image| !holdings.has_image(image)).collect();
-        let plan = plan::of_file(delta, &lacking, &holdings);
+        let plan = plan::of_file(delta, &holdings.lacking_images(images), &holdings);
         let mut added = Vec::new();
         let made = self.make_planned(&holdings, &plan, &mut added).await;
         if made.is_err() {

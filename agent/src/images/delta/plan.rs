@@ -28,6 +28,24 @@ impl Plan {
         self.bring.values().copied().collect()
     }
 
+    /// Whether a layer has to come as it is.
+    #[must_use]
+    pub fn is_whole(&self, digest: &Digest) -> bool {
+        !self.omit.contains(digest)
+            && !self.bring.contains_key(digest)
+            && !self.patches.iter().any(|patch| patch.digest == *digest)
+    }
+
+    /// Bytes that carrying it out writes to the content store: plain tars out of the engine but for those that are there,
+    /// patches, and the layers made of them.
+    #[must_use]
+    pub fn bytes(&self, held: &dyn Fn(&Digest, u64) -> bool) -> u64 {
+        let extracted =
+            self.extract.iter().filter(|(digest, size)| !held(digest, **size)).map(|(_, size)| *size);
+        let patched = self.patches.iter().map(|patch| patch.patch_size.saturating_add(patch.unpacked));
+        extracted.chain(patched).fold(0, u64::saturating_add)
+    }
+
     fn bring(&mut self, layer: &Layer, size: u64) {
         self.bring.insert(layer.digest, layer.diff_id);
         self.extract.insert(layer.diff_id, size);

@@ -9,7 +9,7 @@ use kedge_bundle::digest::Digest;
 use kedge_bundle::layout::{Blob, Image, Layer};
 use kedge_bundle::verify::{self, Verified};
 
-use super::{Bases, Holdings, plan};
+use super::{Bases, Holdings, Needs, plan};
 use crate::codes;
 use crate::host::Courier;
 use crate::images::Content;
@@ -32,18 +32,16 @@ pub fn deltas(verified: &Verified, documents: &[Vec<u8>]) -> Vec<Delta> {
 /// Layers that are not fetched whole.
 pub struct FromBases {
     plan: plan::Plan,
-    /// Plain tars that came out of the engine: layers of the release.
-    pub brought: Vec<Digest>,
-    /// And those that are only bases.
+    holdings: Holdings,
+    /// What all of it takes here, those fetched whole included.
+    pub needs: Needs,
+    /// Plain tars that came out of the engine and are only bases.
     bases: Vec<Digest>,
 }
 
 impl FromBases {
-    /// Finds out what need not travel, and brings out of the engine what is needed for that.
-    ///
-    /// # Errors
-    /// When the disk or the engine fails.
-    pub async fn plan(bases: &Bases, deltas: &[Delta], images: &[Image]) -> Result<Self, Problem> {
+    /// Finds out what need not travel. Changes nothing.
+    pub async fn plan(bases: &Bases, deltas: &[Delta], images: &[Image]) -> Self {
         let content = &bases.content;
         let holdings = bases.holdings().await.unwrap_or_else(|problem| {
             tracing::warn!(%problem, "what the engine has cannot be told; everything is fetched");
@@ -51,19 +49,30 @@ impl FromBases {
         });
         let lacking: Vec<&Image> = images.iter().collect();
         let held = |layer: &Layer| content.holds(&layer.digest, layer.size);
-        let mut plan = plan::of_tether(deltas, &lacking, &holdings, &held);
-        let extracted = match bases.extract(&holdings, &plan.extract).await {
+        let plan = plan::of_tether(deltas, &lacking, &holdings, &held);
+        let comes = |layer: &Layer| if plan.is_whole(&layer.digest) { bases.missing(layer) } else { 0 };
+        let needs = bases.needs_of(&plan, images, &holdings, &comes);
+        Self { plan, holdings, needs, bases: Vec::new() }
+    }
+
+    /// Brings out of the engine what the layers are, or are made of. Gives the layers of the release among that.
+    ///
+    /// # Errors
+    /// When the disk or the engine fails.
+    pub async fn bring(&mut self, bases: &Bases) -> Result<Vec<Digest>, Problem> {
+        let extracted = match bases.extract(&self.holdings, &self.plan.extract).await {
             Ok(extracted) => extracted,
             Err(problem) if problem.code == kedge_bundle::codes::DELTA_BASE => {
                 tracing::warn!(%problem, "layers cannot be made of what is here; they are fetched");
-                plan = plan::Plan { omit: plan.omit, ..plan::Plan::default() };
+                self.plan = plan::Plan { omit: std::mem::take(&mut self.plan.omit), ..plan::Plan::default() };
                 Default::default()
             }
             Err(problem) => return Err(problem),
         };
-        let layers = plan.extracted_layers();
+        let layers = self.plan.extracted_layers();
         let (brought, only_bases) = extracted.into_iter().partition(|digest| layers.contains(digest));
-        Ok(Self { plan, brought, bases: only_bases })
+        self.bases = only_bases;
+        Ok(brought)
     }
 
     /// Whether a layer is here, or can be made here; gives what was written for it.
@@ -77,11 +86,11 @@ impl FromBases {
         bases: &Bases,
         layer: &Blob,
     ) -> Result<Option<Option<Digest>>, Problem> {
-        if self.plan.omit.contains(&layer.digest) || self.plan.bring.contains_key(&layer.digest) {
-            return Ok(Some(None));
+        if self.plan.is_whole(&layer.digest) {
+            return Ok(None);
         }
         let Some(patch) = self.plan.patches.iter().find(|patch| patch.digest == layer.digest) else {
-            return Ok(None);
+            return Ok(Some(None));
         };
         match fetch_patch(courier, release, &bases.content, patch).await {
             Ok(()) => {}

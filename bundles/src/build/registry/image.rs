@@ -44,7 +44,7 @@ pub(in crate::build) async fn pull(
     if manifest.config.size > limits::METADATA {
         return Err(failed(&"the image configuration is too large"));
     }
-    let total = manifest.layers.iter().map(|layer| layer.size).sum();
+    let total = manifest.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add);
     progress.begin(&format!("pulling {name}"), Some(total));
     for one in manifest.layers.iter().chain([&manifest.config]) {
         download(&reader, one, &blob_file(staging, &one.digest), progress)
@@ -52,8 +52,12 @@ pub(in crate::build) async fn pull(
             .map_err(|error| failed(&error))?;
     }
     progress.end();
-    let config =
-        std::fs::read(blob_file(staging, &manifest.config.digest)).map_err(|error| failed(&error))?;
+    let config = blob_file(staging, &manifest.config.digest);
+    // A manifest may name the same blob as a layer, of another size.
+    if std::fs::metadata(&config).map_err(|error| failed(&error))?.len() != manifest.config.size {
+        return Err(failed(&"the image configuration is not of the size listed"));
+    }
+    let config = std::fs::read(config).map_err(|error| failed(&error))?;
     if Digest::of(&config) != manifest.config.digest {
         return Err(failed(&"the image configuration is not what its digest says"));
     }
