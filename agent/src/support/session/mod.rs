@@ -5,7 +5,7 @@
 //! | first message | it is by the key in the request, about this request | nothing: the grant stays as it was |
 //! | second | the engineer is there now, and no recording of them | nothing |
 //! | recorder | there is room for a recording | nothing |
-//! | opening | the state machine; written down and flushed | the grant is used up |
+//! | opening | the state machine; rules, root and switch as they are now; written down and flushed | the grant is used up, or denied |
 //!
 //! From then on [`talk`] has it.
 
@@ -97,9 +97,6 @@ impl Support {
                 return Err(problem);
             }
         };
-        if self.is_off() {
-            return Err(super::problem(super::Refusal::Off));
-        }
         let opened = match self.step(id, &Step::Open(self.inner.world.time.now())).await {
             Ok(grant) => grant,
             Err(problem) => {
