@@ -6,7 +6,7 @@ use kedge_bundle::roles::Root;
 use kedge_bundle::support;
 
 use super::Moment;
-use super::grant::{Event, Grant, Phase};
+use super::grant::{Event, Grant, Phase, Window};
 use super::refusal::Refusal;
 use super::verify::in_window;
 use crate::guard::support::{Mode, Support};
@@ -74,6 +74,12 @@ fn holds(place: &Place<'_>, grant: &Grant) -> Result<(), Refusal> {
         let as_wanted = consent.under.is_none_or(|under| under == rules.mode);
         if !as_wanted || (rules.mode == Mode::Window && consent.window.is_none()) {
             return Err(Refusal::Mode("guard.toml wants consent in another way than it was given".into()));
+        }
+        let shorter = |window: &Window| rules.window(place.wall).is_some_and(|until| until < window.until);
+        if consent.window.as_ref().is_some_and(shorter) {
+            return Err(Refusal::Mode(
+                "guard.toml has made the window shorter that it was approved for".into(),
+            ));
         }
     }
     let terms = consent.map_or(&grant.request.terms, |consent| &consent.terms);
@@ -213,6 +219,11 @@ mod tests {
         let yes = super::super::verify::beforehand(&world.rules, now(), &World::moment(), &asked).unwrap();
         let approved = world.next(&asked, &yes).unwrap();
         assert_eq!(approved.refused, None);
+        assert_eq!(world.next(&approved.grant, &Event::Open(now())).unwrap().refused, None);
+        world.rules.windows[0].until -= SignedDuration::from_mins(1);
+        let shorter = world.next(&approved.grant, &Event::Open(now())).unwrap();
+        assert!(matches!(shorter.refused, Some(Refusal::Mode(_))), "{shorter:?}");
+        world.rules.windows[0].until += SignedDuration::from_mins(2);
         assert_eq!(world.next(&approved.grant, &Event::Open(now())).unwrap().refused, None);
         world.rules.windows.clear();
         for event in [Event::Open(now()), Event::Start] {

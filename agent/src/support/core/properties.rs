@@ -203,6 +203,10 @@ impl World {
         if let Some(window) = &consent.window {
             assert!(consent.terms.scopes.iter().all(Scope::reads_only));
             assert!(self.wall < window.until, "opened after its window");
+            assert!(
+                self.rules.window(self.wall) >= Some(window.until),
+                "opened for longer than the window is now"
+            );
             let ends = opened.since + Duration::from_secs(consent.terms.max_session_seconds);
             assert!(ends <= window.at.since, "open after its window");
         }
