@@ -1,12 +1,15 @@
 //! Output of containers, cleared of secrets, on its way to the engineer.
 //!
 //! It is read, cleared and given its name by a task that runs ahead of what is recorded and sent. Engines give logs line by
-//! line; handing them on one by one would cost more than all that is done to them.
+//! line; handing them on one by one would cost more than all that is done to them. How far it runs ahead is counted in bytes,
+//! of all containers together.
+
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use tokio::sync::mpsc;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::channel::{Channel, gone};
@@ -16,15 +19,17 @@ use crate::engine::{Error, Output};
 use crate::problem::Problem;
 use crate::redact::Redactor;
 
-/// Pieces of the engine's that are taken together, where so many are there.
-const TOGETHER: usize = 256;
+/// Bytes of the engine's that are taken together, where so many are there.
+const TOGETHER: usize = 64 << 10;
 /// Longest piece that is handed on, bytes.
 const PIECE: usize = 64 << 10;
 /// Pieces that may wait to be recorded and sent.
 const AHEAD: usize = 32;
+/// Bytes that may wait to be recorded and sent, of all containers.
+const ROOM: usize = 1 << 20;
 
-/// What may leave: whether it is from standard error, and the text.
-type Clear = (bool, Bytes);
+/// What may leave: whether it is from standard error, the text, and the room that it takes until it has left.
+type Clear = (bool, Bytes, OwnedSemaphorePermit);
 
 /// What a container says.
 pub(super) type Outputs = BoxStream<'static, Result<Output, Error>>;
@@ -39,6 +44,7 @@ pub(super) async fn pour(
     at_once: bool,
 ) -> Result<(), Problem> {
     let (sender, mut receiver) = mpsc::channel(AHEAD);
+    let sender = Reader { to: sender, room: Arc::new(Semaphore::new(ROOM)) };
     // Tasks of their own, ended with this one's end.
     let mut reading = JoinSet::new();
     if at_once {
@@ -59,8 +65,11 @@ pub(super) async fn pour(
     let mut batch = Vec::with_capacity(AHEAD);
     while receiver.recv_many(&mut batch, AHEAD).await > 0 {
         let (mut stderr, mut together) = (false, BytesMut::new());
+        let mut taken = Vec::with_capacity(batch.len());
         for clear in batch.drain(..) {
-            let (from_stderr, text): Clear = clear.map_err(|e: Error| Problem::from_error(e.code(), &e))?;
+            let (from_stderr, text, room): Clear =
+                clear.map_err(|e: Error| Problem::from_error(e.code(), &e))?;
+            taken.push(room);
             if from_stderr != stderr {
                 channel.mouth.say(stderr, together.split()).await.map_err(gone)?;
                 stderr = from_stderr;
@@ -74,6 +83,26 @@ pub(super) async fn pour(
 
 /// Nobody listens any more.
 struct Deaf;
+
+/// Where readers put what may leave.
+#[derive(Clone)]
+struct Reader {
+    to: mpsc::Sender<Result<Clear, Error>>,
+    room: Arc<Semaphore>,
+}
+
+impl Reader {
+    /// Waits until there is room.
+    async fn put(&self, stderr: bool, piece: Bytes) -> Result<(), Deaf> {
+        let many = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        // Cancel safe: a permit that is not used goes back. Whoever no longer listens makes no room either.
+        let room = tokio::select! {
+            room = Arc::clone(&self.room).acquire_many_owned(many) => room.map_err(|_| Deaf)?,
+            () = self.to.closed() => return Err(Deaf),
+        };
+        self.to.send(Ok((stderr, piece, room))).await.map_err(|_| Deaf)
+    }
+}
 
 /// What one container says.
 pub(super) struct Source {
@@ -102,19 +131,22 @@ impl Source {
         Self { name, timestamps, sides: [side(), side()] }
     }
 
-    async fn read(mut self, outputs: Outputs, to: &mpsc::Sender<Result<Clear, Error>>) -> Result<(), Deaf> {
-        let mut outputs = outputs.ready_chunks(TOGETHER);
-        while let Some(outputs) = outputs.next().await {
+    async fn read(mut self, mut outputs: Outputs, to: &Reader) -> Result<(), Deaf> {
+        while let Some(first) = outputs.next().await {
             let mut failed = None;
-            for output in outputs {
+            let mut next = Some(first);
+            // What is there already comes along.
+            while let Some(output) = next {
                 match output {
                     Ok(output) => self.take(&output),
                     Err(error) => failed = Some(error),
                 }
+                let is_enough = self.sides.iter().map(|side| side.raw.len()).sum::<usize>() >= TOGETHER;
+                next = if is_enough { None } else { outputs.next().now_or_never().flatten() };
             }
             self.pass(false, to).await?;
             if let Some(error) = failed {
-                to.send(Err(error)).await.map_err(|_| Deaf)?;
+                to.to.send(Err(error)).await.map_err(|_| Deaf)?;
             }
         }
         self.pass(true, to).await
@@ -133,12 +165,12 @@ impl Source {
     }
 
     /// Hands on what may leave; at the end, everything.
-    async fn pass(&mut self, end: bool, to: &mpsc::Sender<Result<Clear, Error>>) -> Result<(), Deaf> {
+    async fn pass(&mut self, end: bool, to: &Reader) -> Result<(), Deaf> {
         for (number, side) in self.sides.iter_mut().enumerate() {
             let mut text = side.clear(self.name.as_deref(), end);
             while !text.is_empty() {
                 let piece = text.split_to(text.len().min(PIECE));
-                to.send(Ok((number == 1, piece))).await.map_err(|_| Deaf)?;
+                to.put(number == 1, piece).await?;
             }
         }
         Ok(())
@@ -189,14 +221,17 @@ mod tests {
         };
         let outputs: Vec<_> = pieces.iter().map(output).collect();
         let (sender, mut receiver) = mpsc::channel(1000);
+        let reader = Reader { to: sender, room: Arc::new(Semaphore::new(ROOM)) };
         let source = Source::new(Some("api-1".into()), timestamps, &redactor);
-        assert!(source.read(stream::iter(outputs).boxed(), &sender).await.is_ok());
-        drop(sender);
+        let read = async move { assert!(source.read(stream::iter(outputs).boxed(), &reader).await.is_ok()) };
         let mut left = Vec::new();
-        while let Some(clear) = receiver.recv().await {
-            let (stderr, text) = clear.unwrap();
-            left.push((stderr, String::from_utf8(text.to_vec()).unwrap()));
-        }
+        let heard = async {
+            while let Some(clear) = receiver.recv().await {
+                let (stderr, text, _room) = clear.unwrap();
+                left.push((stderr, String::from_utf8(text.to_vec()).unwrap()));
+            }
+        };
+        tokio::join!(read, heard);
         left
     }
 
@@ -234,10 +269,47 @@ mod tests {
     #[tokio::test]
     async fn a_line_without_end_leaves_in_pieces_under_one_name() {
         let piece = ".".repeat(16 << 10);
-        let said: Vec<_> = (0..2 * TOGETHER).map(|_| (Stream::Stdout, piece.as_str())).collect();
+        let said: Vec<_> = (0..512).map(|_| (Stream::Stdout, piece.as_str())).collect();
         let left = left(false, &said).await;
         assert!(left.len() > 1 && left.iter().all(|(_, text)| text.len() <= PIECE));
         let whole: String = left.into_iter().map(|(_, text)| text).collect();
-        assert_eq!(whole.len(), "api-1 | \n".len() + 2 * TOGETHER * piece.len());
+        assert_eq!(whole.len(), "api-1 | \n".len() + 512 * piece.len());
+    }
+
+    #[tokio::test]
+    async fn however_much_is_said_no_more_is_read_ahead_than_there_is_room_for() {
+        let line = Bytes::from(format!("{}\n", ".".repeat((16 << 10) - 1)));
+        let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let endless = || {
+            let (line, read) = (line.clone(), Arc::clone(&read));
+            let said = stream::repeat_with(move || {
+                read.fetch_add(line.len(), std::sync::atomic::Ordering::Relaxed);
+                Ok(Output { stream: Stream::Stdout, bytes: line.clone() })
+            });
+            said.boxed()
+        };
+        let (sender, mut receiver) = mpsc::channel(AHEAD);
+        let reader = Reader { to: sender, room: Arc::new(Semaphore::new(ROOM)) };
+        let redactor = Redactor::default();
+        let mut tasks = JoinSet::new();
+        for _ in 0..8 {
+            let (reader, outputs) = (reader.clone(), endless());
+            let source = Source::new(None, false, &redactor);
+            tasks.spawn(async move { drop(source.read(outputs, &reader).await) });
+        }
+        // Nobody listens, so that in the end nothing moves.
+        let mut before = usize::MAX;
+        while before != read.load(std::sync::atomic::Ordering::Relaxed) {
+            before = read.load(std::sync::atomic::Ordering::Relaxed);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!((ROOM..=ROOM + 8 * 2 * TOGETHER).contains(&before), "{before}");
+        // What leaves makes room.
+        for _ in 0..100 {
+            drop(receiver.recv().await.unwrap().unwrap());
+        }
+        assert!(read.load(std::sync::atomic::Ordering::Relaxed) > before);
     }
 }
