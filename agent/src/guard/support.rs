@@ -35,7 +35,7 @@ pub struct Support {
     pub targets: BTreeSet<Target>,
     /// The longest session, seconds.
     pub max_session_seconds: u64,
-    /// The most bytes that may leave in one session.
+    /// The most bytes that may leave in one session; what is typed counts too.
     pub max_bytes: u64,
     /// How long nothing may happen before a session ends, seconds.
     pub idle_seconds: u64,

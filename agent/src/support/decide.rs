@@ -3,7 +3,7 @@
 use kedge_bundle::support::Terms;
 use kedge_bundle::support::approval::{self, Decision};
 
-use super::core::grant::{Consent, Event, Grant};
+use super::core::grant::{Consent, Event, Grant, Reason};
 use super::core::refusal::Refusal;
 use super::{Support, notify, problem};
 use crate::guard::support::Mode;
@@ -42,7 +42,16 @@ impl Support {
                 return Err(why);
             }
         };
-        match self.step(grant.id(), &event).await {
+        let answered = match self.step(grant.id(), &event).await {
+            // A session that runs, or is about to, is told; what it was told counts already.
+            Ok(grant) if event == Event::Deny => {
+                self.end_for(grant.id(), Reason::Customer).await;
+                self.until_closed(&[grant.id().to_owned()]).await;
+                self.find(grant.id()).await
+            }
+            other => other,
+        };
+        match answered {
             Ok(grant) => {
                 notify::of(&self.inner.world, &grant);
                 Ok(grant)

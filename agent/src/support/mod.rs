@@ -30,6 +30,8 @@ pub mod recorder;
 mod recordings;
 mod requests;
 mod session;
+#[cfg(test)]
+mod tests;
 pub mod veil;
 
 use std::collections::BTreeMap;
@@ -41,6 +43,7 @@ use kedge_bundle::roles::Root;
 use kedge_bundle::support::tunnel::PrivateKey;
 use kedge_proto::support::v1::News;
 use tokio::sync::{Notify, broadcast, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::core::Moment;
@@ -80,6 +83,8 @@ struct Inner {
     /// Grows when a grant is closed.
     closed: watch::Sender<u64>,
     tasks: TaskTracker,
+    /// The agent ends: what no session ends ends by this.
+    stopping: CancellationToken,
     /// The minute since boot, and what was refused in it.
     refusals: Mutex<(u64, u32)>,
 }
@@ -124,6 +129,7 @@ impl Support {
             changed: Notify::new(),
             closed: watch::Sender::new(0),
             tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
             refusals: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -38,7 +38,7 @@ pub enum Reason {
     KillSwitch,
     /// The line to the hub, or to the engineer, was lost.
     TetherLost,
-    /// As many bytes have left as were permitted.
+    /// As many bytes have passed as were permitted, or as much was begun as in any session.
     Quota,
     /// Nothing happened for too long.
     Idle,
@@ -62,7 +62,7 @@ impl fmt::Display for Reason {
             Self::Customer => "the customer ended it",
             Self::KillSwitch => "support was switched off",
             Self::TetherLost => "the connection was lost",
-            Self::Quota => "as many bytes have left as were permitted",
+            Self::Quota => "as many bytes have passed, or as many channels were opened, as are permitted",
             Self::Idle => "nothing happened for too long",
             Self::RecorderFailed => "the recording could not be written",
             Self::Tampered => "a message was tampered with on its way",
@@ -231,6 +231,8 @@ impl Grant {
             }
             (Phase::Requested | Phase::Approved(_), Event::Start) => self.phase.clone(),
             (Phase::Open(..), Event::End(reason)) => Phase::Closing(*reason),
+            // Said late, it is a no all the same.
+            (Phase::Open(..), Event::Deny) => Phase::Closing(Reason::Customer),
             (Phase::Open(..), Event::Start) => Phase::Closing(Reason::Restarted),
             (Phase::Open(consent, opened), Event::Tick(_)) => match ends_in(&consent.terms, opened, now) {
                 None => Phase::Closing(Reason::Rebooted),
@@ -253,7 +255,7 @@ impl Grant {
             (Phase::Approved(_), Event::Approve { .. }) => {
                 return Err(Refusal::State("approved already".into()));
             }
-            (Phase::Open(..), Event::Approve { .. } | Event::Deny | Event::Open(_)) => {
+            (Phase::Open(..), Event::Approve { .. } | Event::Open(_)) => {
                 return Err(Refusal::State("open already".into()));
             }
             (Phase::Requested | Phase::Approved(_) | Phase::Open(..), Event::Cleaned) => {
@@ -327,6 +329,17 @@ mod tests {
         // Whatever the wall clock was set to.
         assert_eq!(open(-9000, &at("b", RECEIVED + SPAN + 1)), Err(Refusal::Over(Reason::Expired)));
         assert_eq!(open(0, &at("c", 1)), Err(Refusal::Over(Reason::Rebooted)));
+    }
+
+    #[test]
+    fn a_no_ends_what_it_does_not_prevent() {
+        let [asked, approved] = grants();
+        let moment = at("b", RECEIVED);
+        let open = approved.after(&Event::Open(now()), &moment).unwrap();
+        let closed = |grant: &Grant| grant.after(&Event::Deny, &moment).map(|grant| grant.phase);
+        assert_eq!(closed(&asked), Ok(Phase::Closed(Reason::Denied)));
+        assert_eq!(closed(&approved), Ok(Phase::Closed(Reason::Denied)));
+        assert_eq!(closed(&open), Ok(Phase::Closing(Reason::Customer)));
     }
 
     #[test]
