@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use kedge_bundle::roles::PublicKey;
 use kedge_bundle::support::{Scope, Target, Terms};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How the customer consents.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Not at all.
@@ -35,7 +35,7 @@ pub struct Support {
     pub targets: BTreeSet<Target>,
     /// The longest session, seconds.
     pub max_session_seconds: u64,
-    /// The most bytes that may leave in one session.
+    /// The most bytes that may leave in one session; what is typed counts too.
     pub max_bytes: u64,
     /// How long nothing may happen before a session ends, seconds.
     pub idle_seconds: u64,
@@ -110,9 +110,10 @@ impl Support {
         terms.beyond(&ceiling)
     }
 
-    /// Whether a window is open at this time.
-    pub fn is_window(&self, now: Timestamp) -> bool {
-        self.windows.iter().any(|window| window.from <= now && now < window.until)
+    /// Until when a window is open that is open at this time.
+    pub fn window(&self, now: Timestamp) -> Option<Timestamp> {
+        let open = self.windows.iter().filter(|window| window.from <= now && now < window.until);
+        open.map(|window| window.until).max()
     }
 
     /// The keys that may sign approvals.

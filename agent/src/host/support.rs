@@ -57,7 +57,10 @@ impl Host {
         let status = self.status().borrow().clone();
         let target = |name: &String| Target { deployment: name.clone(), service: None };
         let targets = status.deployments.iter().map(|deployment| target(&deployment.name)).collect();
-        diagnostics::make(self.support(), &targets, wish).await
+        let owner = diagnostics::Owner::customer(self.support());
+        // Whoever goes away is waited for no longer, and neither is what runs for them.
+        let _guard = owner.cancel.clone().drop_guard();
+        diagnostics::make(self.support(), &owner, &targets, wish).await
     }
 }
 

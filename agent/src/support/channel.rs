@@ -9,6 +9,7 @@ use kedge_bundle::support::{Scope, Target, Terms};
 use kedge_proto::support::v1::{Data, Exit, Open, Opened, frame, open};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::recorder::Event;
 use super::{Support, command, diagnostics, forward, inspect, logs};
@@ -129,6 +130,8 @@ pub(super) struct Channel {
     pub(super) mouth: Mouth,
     pub(super) ear: Ear,
     pub(super) cancel: CancellationToken,
+    /// What it has begun that may outlive it; the session's end waits for these.
+    pub(super) begun: TaskTracker,
 }
 
 impl Channel {
@@ -211,12 +214,17 @@ impl Channel {
             open::What::Bundle(_) => {
                 let skip = self.support.inner.world.rules.support.bundle_skip.clone();
                 let wish = diagnostics::Wish { only: Vec::new(), skip };
+                let owner = diagnostics::Owner {
+                    label: self.grant.clone(),
+                    cancel: self.cancel.child_token(),
+                    tasks: self.begun.clone(),
+                };
                 let tar = async {
-                    diagnostics::make(&self.support, &terms.targets, &wish)
+                    diagnostics::make(&self.support, &owner, &terms.targets, &wish)
                         .await
                         .map(|p| diagnostics::tar(&p))
                 };
-                // Cancel safe: what collectors have begun ends by itself, or with the session.
+                // Cancel safe: what collectors have begun is cancelled by the same word.
                 let tar = tokio::select! {
                     tar = tar => tar?,
                     () = self.cancel.cancelled() => return Ok(137),

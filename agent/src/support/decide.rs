@@ -3,7 +3,7 @@
 use kedge_bundle::support::Terms;
 use kedge_bundle::support::approval::{self, Decision};
 
-use super::core::grant::{Event, Grant};
+use super::core::grant::{Consent, Event, Grant, Reason};
 use super::core::refusal::Refusal;
 use super::{Support, notify, problem};
 use crate::guard::support::Mode;
@@ -42,7 +42,16 @@ impl Support {
                 return Err(why);
             }
         };
-        match self.step(grant.id(), &event).await {
+        let answered = match self.step(grant.id(), &event).await {
+            // A session that runs, or is about to, is told; what it was told counts already.
+            Ok(grant) if event == Event::Deny => {
+                self.end_for(grant.id(), Reason::Customer).await;
+                self.until_closed(&[grant.id().to_owned()]).await;
+                self.find(grant.id()).await
+            }
+            other => other,
+        };
+        match answered {
             Ok(grant) => {
                 notify::of(&self.inner.world, &grant);
                 Ok(grant)
@@ -61,6 +70,7 @@ impl Support {
             Answer::Deny => Ok(Event::Deny),
             Answer::Approve { by, seen, narrowed } => {
                 self.permitted()?;
+                beforehand_only(rules.mode)?;
                 if rules.mode == Mode::AskSigned {
                     let why =
                         "guard.toml wants an approval that an approver has signed: give it with --approval";
@@ -70,7 +80,10 @@ impl Support {
                     return Err(Refusal::OtherBytes);
                 }
                 let terms = narrowed.unwrap_or_else(|| grant.request.terms.clone());
-                Ok(Event::Approve { digest: grant.digest, by: by.to_owned(), terms })
+                Ok(Event::Approve {
+                    digest: grant.digest,
+                    consent: Consent::of(by.to_owned(), terms, rules.mode),
+                })
             }
             Answer::Signed(file) => {
                 let (approval, key) = approval::read(&rules.approver_keys(), file)?;
@@ -81,9 +94,21 @@ impl Support {
                     return Ok(Event::Deny);
                 }
                 self.permitted()?;
+                beforehand_only(rules.mode)?;
                 let by = format!("{} with the key of {key}", approval.approver);
-                Ok(Event::Approve { digest: approval.request, by, terms: approval.terms })
+                Ok(Event::Approve {
+                    digest: approval.request,
+                    consent: Consent::of(by, approval.terms, rules.mode),
+                })
             }
         }
     }
+}
+
+/// In the `window` mode nobody's word is asked for, and none counts.
+fn beforehand_only(mode: Mode) -> Result<(), Refusal> {
+    if mode == Mode::Window {
+        return Err(Refusal::Mode("guard.toml approves in its windows, and nobody does otherwise".into()));
+    }
+    Ok(())
 }

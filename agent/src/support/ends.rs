@@ -10,6 +10,8 @@ use crate::store::{state_folder, write_file};
 
 /// How often grants that are not over are looked at.
 const GLANCE: Duration = Duration::from_millis(500);
+/// How often recordings are looked at for old ones.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long the kill switch waits for what it ends.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -62,6 +64,7 @@ impl Support {
 
     /// Ends the sessions that run: the agent ends. What is only asked for or approved stays.
     pub async fn stop(&self) {
+        self.inner.stopping.cancel();
         let ids: Vec<String> = self.live().keys().cloned().collect();
         futures_util::future::join_all(ids.iter().map(|id| self.end_for(id, Reason::Restarted))).await;
         self.inner.tasks.close();
@@ -82,7 +85,7 @@ impl Support {
         }
     }
 
-    async fn until_closed(&self, ids: &[String]) {
+    pub(super) async fn until_closed(&self, ids: &[String]) {
         let mut closed = self.inner.closed.subscribe();
         let all = async {
             loop {
@@ -110,12 +113,30 @@ impl Support {
         self.inner.folder.join("off").try_exists().unwrap_or(true)
     }
 
-    /// Looks after grants that are not over, and removes what sessions have left, until the agent ends.
+    /// Looks after grants that are not over, and removes what sessions have left and recordings that are old, until the agent
+    /// ends.
     pub async fn keep(&self) {
-        self.sweep_strays().await;
-        if let Err(problem) = recordings::prune(&self.inner.world) {
-            tracing::warn!(%problem, "old recordings could not be removed");
+        tokio::join!(self.keep_grants(), self.keep_recordings());
+    }
+
+    async fn keep_recordings(&self) {
+        let mut due = tokio::time::interval(DAY);
+        loop {
+            due.tick().await;
+            let support = self.clone();
+            let pruned = tokio::task::spawn_blocking(move || {
+                let world = &support.inner.world;
+                let keep = DAY * world.rules.support.keep_days;
+                recordings::prune(&recordings::folder(world), keep, |id| support.live().contains_key(id))
+            });
+            for problem in pruned.await.unwrap_or_default() {
+                tracing::warn!(%problem, "an old recording could not be removed");
+            }
         }
+    }
+
+    async fn keep_grants(&self) {
+        self.sweep_strays().await;
         loop {
             let open: Vec<Grant> = {
                 let desk = self.inner.desk.lock().await;

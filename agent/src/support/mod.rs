@@ -30,6 +30,8 @@ pub mod recorder;
 mod recordings;
 mod requests;
 mod session;
+#[cfg(test)]
+mod tests;
 pub mod veil;
 
 use std::collections::BTreeMap;
@@ -37,18 +39,23 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kedge_bundle::codes::Coded;
+use kedge_bundle::roles::Root;
 use kedge_bundle::support::tunnel::PrivateKey;
 use kedge_proto::support::v1::News;
 use tokio::sync::{Notify, broadcast, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::core::Moment;
+use self::core::again::{self, Next, Place};
 use self::core::grant::{Event, Grant, Phase, Reason};
 use self::core::refusal::Refusal;
 use self::requests::Desk;
 use crate::codes;
 use crate::deploy::secrets::private_folder;
+use crate::licence::newest_root;
 use crate::problem::Problem;
-use crate::store::{SupportRecord, Writes};
+use crate::store::{SupportRecord, TrustRecord, Writes};
 use crate::world::World;
 
 pub use decide::Answer;
@@ -76,6 +83,8 @@ struct Inner {
     /// Grows when a grant is closed.
     closed: watch::Sender<u64>,
     tasks: TaskTracker,
+    /// The agent ends: what no session ends ends by this.
+    stopping: CancellationToken,
     /// The minute since boot, and what was refused in it.
     refusals: Mutex<(u64, u32)>,
 }
@@ -90,10 +99,18 @@ impl Support {
         private_folder(&folder)?;
         let (key, host_key) = key::of_host(&folder)?;
         let now = world.clock.moment();
+        let trust = world.store.get::<TrustRecord>("")?.map(|record| record.0);
+        let root = newest_root(trust.as_ref()).ok();
+        // Whatever the switch says: it ends grants by itself, see [`Support::keep`].
+        let place = place(&world, root.as_ref(), &now, false);
         let mut desk = Desk::default();
         let mut writes = Writes::new();
         for SupportRecord(grant) in world.store.scan::<SupportRecord>("")? {
-            let next = grant.after(&Event::Start, &now).map_err(problem)?;
+            let Next { grant: next, refused } =
+                again::next(&place, &grant, &Event::Start).map_err(problem)?;
+            if let Some(refusal) = refused {
+                world.audit.append(&news::not_taken(Some(next.id().to_owned()), &problem(refusal)))?;
+            }
             if next != grant {
                 world.audit.append(&news::phase(&next))?;
                 writes = writes.put(&SupportRecord(next.clone()))?;
@@ -112,6 +129,7 @@ impl Support {
             changed: Notify::new(),
             closed: watch::Sender::new(0),
             tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
             refusals: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -149,11 +167,15 @@ impl Support {
         desk.grants.values().filter(|grant| !matches!(grant.phase, Phase::Closed(_))).map(news::of).collect()
     }
 
-    /// Lets an event happen: audited, written down, then true.
+    /// Lets an event happen, if everything still is as it must be: audited, written down, then true.
     async fn step(&self, id: &str, event: &Event) -> Result<Grant, Problem> {
         let mut desk = self.inner.desk.lock().await;
         let grant = desk.grants.get(id).ok_or_else(|| no_session(id, "there is no support session"))?;
-        let next = grant.after(event, &self.inner.world.clock.moment()).map_err(problem)?;
+        let world = &self.inner.world;
+        let root = newest_root(world.trust.lock().await.as_ref()).ok();
+        let now = world.clock.moment();
+        let place = place(world, root.as_ref(), &now, self.is_off());
+        let Next { grant: next, refused } = again::next(&place, grant, event).map_err(problem)?;
         if next != *grant {
             self.inner.world.audit(news::phase(&next)).await?;
             self.inner.world.store.commit(Writes::new().put(&SupportRecord(next.clone()))?).await?;
@@ -161,7 +183,7 @@ impl Support {
             drop(desk);
             self.tell(&next);
         }
-        Ok(next)
+        refused.map_or(Ok(next), |refusal| Err(problem(refusal)))
     }
 
     /// The same towards the end: what cannot be written down ends nonetheless.
@@ -225,6 +247,10 @@ impl Support {
     fn live(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Option<Reason>>>> {
         self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn place<'a>(world: &'a World, root: Option<&'a Root>, now: &'a Moment, off: bool) -> Place<'a> {
+    Place { root, rules: &world.rules.support, wall: world.time.now(), now, off }
 }
 
 /// A refusal as everything shows it.

@@ -78,6 +78,16 @@ pub(super) fn requested(grant: &Grant) -> audit::Event {
     }
 }
 
+/// That something was refused, for the audit log.
+pub(super) fn not_taken(grant: Option<String>, why: &Problem) -> audit::Event {
+    audit::Event::Refused {
+        from: "support".to_owned(),
+        release: grant,
+        code: why.code.id.to_owned(),
+        reason: why.message.clone(),
+    }
+}
+
 /// Where a grant stands now, for the audit log.
 pub(super) fn phase(grant: &Grant) -> audit::Event {
     let (by, terms) = match &grant.phase {

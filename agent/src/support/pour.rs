@@ -1,13 +1,14 @@
 //! Output of containers, cleared of secrets, on its way to the engineer.
 //!
 //! It is read, cleared and given its name by a task that runs ahead of what is recorded and sent. Engines give logs line by
-//! line; handing them on one by one would cost more than all that is done to them.
+//! line; handing them on one by one would cost more than all that is done to them. How far it runs ahead is counted in bytes,
+//! of all containers together.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -18,8 +19,8 @@ use crate::engine::{Error, Output};
 use crate::problem::Problem;
 use crate::redact::Redactor;
 
-/// Pieces of the engine's that are taken together, where so many are there.
-const TOGETHER: usize = 256;
+/// Bytes of the engine's that are taken together, where so many are there.
+const TOGETHER: usize = 64 << 10;
 /// Longest piece that is handed on, bytes.
 const PIECE: usize = 64 << 10;
 /// Pieces that may wait to be recorded and sent. Many, because an engine that is slower than the rest gives lines one by one:
@@ -32,8 +33,8 @@ const ROOM: usize = 1 << 20;
 struct Clear {
     stderr: bool,
     text: Bytes,
-    /// Given back when it goes on.
-    _room: OwnedSemaphorePermit,
+    /// Given back when it has gone on.
+    room: OwnedSemaphorePermit,
 }
 
 /// The way to whoever says it.
@@ -53,8 +54,12 @@ impl Way {
         while !text.is_empty() {
             let text = text.split_to(text.len().min(PIECE));
             let many = u32::try_from(text.len()).unwrap_or(u32::MAX);
-            let room = Arc::clone(&self.room).acquire_many_owned(many).await.map_err(|_| Deaf)?;
-            self.to.send(Ok(Clear { stderr, text, _room: room })).await.map_err(|_| Deaf)?;
+            // Cancel safe: a permit that is not used goes back. Whoever no longer listens makes no room either.
+            let room = tokio::select! {
+                room = Arc::clone(&self.room).acquire_many_owned(many) => room.map_err(|_| Deaf)?,
+                () = self.to.closed() => return Err(Deaf),
+            };
+            self.to.send(Ok(Clear { stderr, text, room })).await.map_err(|_| Deaf)?;
         }
         Ok(())
     }
@@ -93,6 +98,7 @@ pub(super) async fn pour(
     let mut batch = Vec::with_capacity(AHEAD);
     while receiver.recv_many(&mut batch, AHEAD).await > 0 {
         let (mut stderr, mut together) = (false, BytesMut::new());
+        let mut taken = Vec::with_capacity(batch.len());
         for clear in batch.drain(..) {
             let clear: Clear = clear.map_err(|e: Error| Problem::from_error(e.code(), &e))?;
             if clear.stderr != stderr {
@@ -100,6 +106,7 @@ pub(super) async fn pour(
                 stderr = clear.stderr;
             }
             together.extend_from_slice(&clear.text);
+            taken.push(clear.room);
         }
         channel.mouth.say(stderr, together).await.map_err(gone)?;
     }
@@ -136,15 +143,18 @@ impl Source {
         Self { name, timestamps, sides: [side(), side()] }
     }
 
-    async fn read(mut self, outputs: Outputs, way: &Way) -> Result<(), Deaf> {
-        let mut outputs = outputs.ready_chunks(TOGETHER);
-        while let Some(outputs) = outputs.next().await {
+    async fn read(mut self, mut outputs: Outputs, way: &Way) -> Result<(), Deaf> {
+        while let Some(first) = outputs.next().await {
             let mut failed = None;
-            for output in outputs {
+            let mut next = Some(first);
+            // What is there already comes along.
+            while let Some(output) = next {
                 match output {
                     Ok(output) => self.take(&output),
                     Err(error) => failed = Some(error),
                 }
+                let is_enough = self.sides.iter().map(|side| side.raw.len()).sum::<usize>() >= TOGETHER;
+                next = if is_enough { None } else { outputs.next().now_or_never().flatten() };
             }
             self.pass(false, way).await?;
             if let Some(error) = failed {
@@ -265,10 +275,46 @@ mod tests {
     #[tokio::test]
     async fn a_line_without_end_leaves_in_pieces_under_one_name() {
         let piece = ".".repeat(16 << 10);
-        let said: Vec<_> = (0..2 * TOGETHER).map(|_| (Stream::Stdout, piece.as_str())).collect();
+        let said: Vec<_> = (0..512).map(|_| (Stream::Stdout, piece.as_str())).collect();
         let left = left(false, &said).await;
         assert!(left.len() > 1 && left.iter().all(|(_, text)| text.len() <= PIECE));
         let whole: String = left.into_iter().map(|(_, text)| text).collect();
-        assert_eq!(whole.len(), "api-1 | \n".len() + 2 * TOGETHER * piece.len());
+        assert_eq!(whole.len(), "api-1 | \n".len() + 512 * piece.len());
+    }
+
+    #[tokio::test]
+    async fn however_much_is_said_no_more_is_read_ahead_than_there_is_room_for() {
+        let line = Bytes::from(format!("{}\n", ".".repeat((16 << 10) - 1)));
+        let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let endless = || {
+            let (line, read) = (line.clone(), Arc::clone(&read));
+            let said = stream::repeat_with(move || {
+                read.fetch_add(line.len(), std::sync::atomic::Ordering::Relaxed);
+                Ok(Output { stream: Stream::Stdout, bytes: line.clone() })
+            });
+            said.boxed()
+        };
+        let (way, mut receiver) = Way::new();
+        let redactor = Redactor::default();
+        let mut tasks = JoinSet::new();
+        for _ in 0..8 {
+            let (way, outputs) = (way.clone(), endless());
+            let source = Source::new(None, false, &redactor);
+            tasks.spawn(async move { drop(source.read(outputs, &way).await) });
+        }
+        // Nobody listens, so that in the end nothing moves.
+        let mut before = usize::MAX;
+        while before != read.load(std::sync::atomic::Ordering::Relaxed) {
+            before = read.load(std::sync::atomic::Ordering::Relaxed);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!((ROOM..=ROOM + 8 * 2 * TOGETHER).contains(&before), "{before}");
+        // What leaves makes room.
+        for _ in 0..100 {
+            drop(receiver.recv().await.unwrap().unwrap());
+        }
+        assert!(read.load(std::sync::atomic::Ordering::Relaxed) > before);
     }
 }

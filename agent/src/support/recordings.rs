@@ -1,6 +1,6 @@
 //! Recordings on disk: where they are, which there are, and how long they stay. They are the customer's; nothing here sends one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::problem::Problem;
@@ -25,24 +25,53 @@ pub(super) fn list(world: &World, grant: &str) -> Vec<String> {
     names
 }
 
-/// Removes recordings that are older than guard.toml keeps them.
-///
-/// # Errors
-/// When one cannot be removed.
-pub(super) fn prune(world: &World) -> Result<(), Problem> {
-    let folder = folder(world);
-    let keep = Duration::from_secs(u64::from(world.rules.support.keep_days) * 24 * 3600);
-    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
+/// Removes recordings below `folder` that are older than `keep`, but for those of sessions that run. One that cannot be removed
+/// is named, and hinders no other.
+pub(super) fn prune(folder: &Path, keep: Duration, runs: impl Fn(&str) -> bool) -> Vec<Problem> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut problems = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
         // Only what a session has made: 32 hexadecimal digits.
-        let ours =
-            name.to_str().is_some_and(|name| name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit()));
+        let ours = name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit()) && !runs(name);
         let modified =
             entry.metadata().and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
-        if ours && modified.elapsed().unwrap_or_default() > keep {
-            std::fs::remove_dir_all(entry.path()).map_err(|e| state_folder(&entry.path(), &e))?;
+        if ours
+            && modified.elapsed().unwrap_or_default() > keep
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            problems.push(state_folder(&entry.path(), &error));
         }
     }
-    Ok(())
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_removed_hinders_nothing_else_and_what_runs_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = SystemTime::now() - Duration::from_secs(3600);
+        let made = |name: &str, at: SystemTime| {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::File::open(&path).unwrap().set_modified(at).unwrap();
+            path
+        };
+        let name = |digit: &str| digit.repeat(32);
+        let gone: Vec<_> = ["a", "c", "e", "f"].map(|digit| made(&name(digit), old)).into();
+        let kept = [made(&name("1"), old), made(&name("2"), SystemTime::now()), made("mine", old)];
+        // A file in a folder's place cannot be removed as one, whoever asks.
+        for digit in ["b", "d"] {
+            let path = folder.path().join(name(digit));
+            std::fs::write(&path, "").unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        }
+        let problems = prune(folder.path(), Duration::from_secs(60), |grant| grant == name("1"));
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(gone.iter().all(|path| !path.exists()) && kept.iter().all(|path| path.exists()));
+    }
 }

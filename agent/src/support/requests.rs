@@ -6,15 +6,15 @@ use std::sync::PoisonError;
 use kedge_bundle::roles::Root;
 use kedge_proto::support::v1::Offer;
 
-use super::core::grant::{Event, Grant, Phase};
+use super::core::grant::{Grant, Phase};
 use super::core::nonces::Nonces;
 use super::core::refusal::Refusal;
-use super::core::verify::{Here, verify};
+use super::core::verify::{Here, beforehand, verify};
 use super::{Support, news, notify, problem};
-use crate::audit;
 use crate::guard::support::Mode;
 use crate::problem::Problem;
 use crate::store::{DeploymentRecord, SupportRecord, Writes};
+use crate::world::World;
 
 /// Requests that may wait for the customer's answer, or for the engineer.
 const MOST_WAITING: usize = 16;
@@ -58,15 +58,12 @@ impl Support {
         match self.take(file).await {
             Ok(Some(grant)) => {
                 notify::of(&self.inner.world, &grant);
-                if self.inner.world.rules.support.mode == Mode::Window {
-                    let event = Event::Approve {
-                        digest: grant.digest,
-                        by: "guard.toml, beforehand".into(),
-                        terms: grant.request.terms.clone(),
-                    };
-                    if let Err(why) = self.step(grant.id(), &event).await {
-                        tracing::warn!(%why, "a request that guard.toml approves was not");
-                    }
+                let World { rules, time, clock, .. } = &*self.inner.world;
+                let yes = beforehand(&rules.support, time.now(), &clock.moment(), &grant);
+                if let Some(yes) = yes
+                    && let Err(why) = self.step(grant.id(), &yes).await
+                {
+                    tracing::warn!(%why, "a request that guard.toml approves was not");
                 }
             }
             Ok(None) => {}
@@ -144,13 +141,7 @@ impl Support {
 
     pub(super) async fn refused(&self, grant: Option<String>, why: &Problem) -> Result<(), Problem> {
         self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner).1 += 1;
-        let refused = audit::Event::Refused {
-            from: "support".to_owned(),
-            release: grant,
-            code: why.code.id.to_owned(),
-            reason: why.message.clone(),
-        };
-        self.inner.world.audit(refused).await
+        self.inner.world.audit(news::not_taken(grant, why)).await
     }
 }
 

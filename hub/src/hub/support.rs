@@ -21,6 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const AHEAD: usize = 8;
 /// News remembered, of all hosts.
 const REMEMBERED: usize = 4096;
+/// News remembered of one host: one that says much makes only its own forgotten.
+const OF_ONE: usize = 64;
+/// Where a grant can stand.
+const STATES: [&str; 6] = ["requested", "approved", "open", "closing", "closed", "refused"];
+/// Bytes of a text that are remembered.
+const TEXT: usize = 1000;
+/// Bytes of a problem's code.
+const CODE: usize = 16;
 /// News that a watcher may lag behind.
 const NEWS: usize = 256;
 /// Questions and meetings under way.
@@ -105,17 +113,30 @@ impl Support {
         tokio::time::timeout(PATIENCE, answer).await.ok().flatten().ok_or_else(|| silent(host))
     }
 
-    /// News from a host. What it says about the host is ours.
+    /// News from a host. What it says about the host is ours; what is no news of a grant is dropped.
     pub fn heard(&self, host: &str, mut news: News) {
+        let is_grant = news.grant_id.len() == 32
+            && news.grant_id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if !is_grant || !STATES.contains(&news.state.as_str()) {
+            return;
+        }
         news.host = host.to_owned();
-        news.message.truncate(news.message.floor_char_boundary(1000));
-        news.grant_id.truncate(news.grant_id.floor_char_boundary(64));
+        cut(&mut news.message, TEXT);
+        if let Some(problem) = &mut news.problem {
+            cut(&mut problem.code, CODE);
+            cut(&mut problem.message, TEXT);
+            cut(&mut problem.remedy, TEXT);
+        }
         {
             let mut state = self.lock();
             state.known.retain(|known| known.host != news.host || known.grant_id != news.grant_id);
-            if state.known.len() >= REMEMBERED {
-                state.known.pop_front();
-            }
+            let its = |known: &News| known.host == news.host;
+            let oldest = if state.known.iter().filter(|known| its(known)).count() >= OF_ONE {
+                state.known.iter().position(its)
+            } else {
+                (state.known.len() >= REMEMBERED).then_some(0)
+            };
+            oldest.and_then(|oldest| state.known.remove(oldest));
             state.known.push_back(news.clone());
         }
         let _ = self.news.send(news);
@@ -170,6 +191,10 @@ impl Support {
     }
 }
 
+fn cut(text: &mut String, most: usize) {
+    text.truncate(text.floor_char_boundary(most));
+}
+
 fn name() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
@@ -221,11 +246,51 @@ mod tests {
         assert_eq!(support.offer(&fleet, "nobody").await.unwrap_err().code, codes::HOST_SILENT);
     }
 
+    /// News of a grant that is named by a number.
+    fn news(number: usize) -> News {
+        News { grant_id: format!("{number:032x}"), state: "open".into(), ..News::default() }
+    }
+
     #[tokio::test]
     async fn a_host_cannot_speak_for_another() {
         let support = Support::default();
-        support.heard("a", News { host: "b".into(), grant_id: "g".into(), ..News::default() });
-        assert!(support.watch("b", "g").0.is_none());
-        assert_eq!(support.watch("a", "g").0.unwrap().host, "a");
+        support.heard("a", News { host: "b".into(), ..news(1) });
+        assert!(support.watch("b", &news(1).grant_id).0.is_none());
+        assert_eq!(support.watch("a", &news(1).grant_id).0.unwrap().host, "a");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_news_of_a_grant_is_dropped_and_what_is_long_is_cut() {
+        let (support, long) = (Support::default(), "é".repeat(1 << 20));
+        let (_, mut later) = support.watch("a", "");
+        for id in ["", "g", &long, &"A".repeat(32), &"0".repeat(31), &"0".repeat(33)] {
+            support.heard("a", News { grant_id: id.into(), ..news(1) });
+        }
+        for state in ["", "Open", "dancing", &long] {
+            support.heard("a", News { state: state.into(), ..news(1) });
+        }
+        assert!(support.lock().known.is_empty() && later.try_recv().is_err());
+        let problem = kedge_proto::v1::Problem {
+            code: long.clone(),
+            message: long.clone(),
+            remedy: long.clone(),
+            exit_code: 1,
+        };
+        support.heard("a", News { message: long, problem: Some(problem), ..news(1) });
+        let kept = later.try_recv().unwrap();
+        assert!(prost::Message::encoded_len(&kept) < 4000);
+        assert_eq!(support.watch("a", &news(1).grant_id).0, Some(kept));
+    }
+
+    #[tokio::test]
+    async fn a_host_that_says_much_makes_only_its_own_forgotten() {
+        let support = Support::default();
+        support.heard("quiet", news(1));
+        for number in 0..10_000 {
+            support.heard("loud", news(number));
+        }
+        assert!(support.watch("quiet", &news(1).grant_id).0.is_some());
+        assert!(support.watch("loud", &news(9_999).grant_id).0.is_some());
+        assert_eq!(support.lock().known.len(), 1 + OF_ONE);
     }
 }

@@ -86,7 +86,9 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         });
     }
     let approved = context.connect().await?.support_decide(request).await?.into_inner();
-    let what = if approved.state == "closed" { "is denied" } else { "is approved" };
+    // A file may say no, also to a session that runs.
+    let what =
+        if approved.state == "approved" { ("is approved", "approved") } else { ("is denied", "closed") };
     conclude(context, &approved, what)
 }
 

@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::grid::Grid;
 use super::{Context, say};
 use crate::codes;
+use crate::problem::Problem;
 
 /// Decide on the vendor's support sessions: see, approve, deny, end, switch off, replay
 ///
@@ -55,7 +56,7 @@ enum Command {
         /// The new file for the private key
         file: PathBuf,
     },
-    /// Say no to a request, or take back an approval that was not used yet
+    /// Say no to a request, take back an approval, or end the session that came of it
     #[command(after_help = "Examples:\n  kedge support deny 3f9c")]
     Deny {
         /// The session, or the beginning of its name
@@ -93,12 +94,12 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         Command::Deny { session } => {
             let request = local::SupportDecideRequest { grant_id: session, deny: true, ..Default::default() };
             let denied = context.connect().await?.support_decide(request).await?.into_inner();
-            conclude(context, &denied, "is denied")
+            conclude(context, &denied, ("is denied", "closed"))
         }
         Command::End { session } => {
             let request = local::SupportEndRequest { grant_id: session };
             let ended = context.connect().await?.support_end(request).await?.into_inner();
-            conclude(context, &ended, "is over")
+            conclude(context, &ended, ("is over", "closed"))
         }
         Command::Off { state_dir } => off(context, state_dir).await,
         Command::On => {
@@ -209,14 +210,25 @@ pub(super) fn describe(session: &local::SupportSession) -> String {
     lines.iter().map(|(name, value)| format!("{name:<11} {}\n", say::clean(value))).collect()
 }
 
-fn conclude(context: &Context, session: &local::SupportSession, what: &str) -> Result<(), Failure> {
+/// Says what has become of a session, if that is so by now: what, and the state that it is in then.
+fn conclude(context: &Context, session: &local::SupportSession, what: (&str, &str)) -> Result<(), Failure> {
+    let outcome = outcome(session, what)?;
     if context.out.json {
         return context.out.json(session);
     }
     if context.out.quiet {
         return Ok(());
     }
-    context.out.text(&format!("session {:.8} {what} ({})\n", session.grant_id, session.state))
+    context.out.text(&outcome)
+}
+
+fn outcome(session: &local::SupportSession, (what, wanted): (&str, &str)) -> Result<String, Problem> {
+    let (id, state) = (&session.grant_id, &session.state);
+    if state != wanted {
+        let why = format!("session {id:.8} is {state}: it is ending, and something of it may be left");
+        return Err(Problem::new(&codes::SUPPORT_STATE, why));
+    }
+    Ok(format!("session {id:.8} {what} ({state})\n"))
 }
 
 async fn off(context: &Context, state_dir: Option<PathBuf>) -> Result<(), Failure> {
@@ -237,7 +249,7 @@ async fn off(context: &Context, state_dir: Option<PathBuf>) -> Result<(), Failur
     let left = reply.sessions.iter().filter(|session| session.state != "closed").count();
     if left > 0 {
         let why = format!("support is off, but what {left} sessions have left is still being removed");
-        return Err(crate::problem::Problem::new(&codes::SUPPORT_STATE, why).into());
+        return Err(Problem::new(&codes::SUPPORT_STATE, why).into());
     }
     switched(
         context,
@@ -273,5 +285,22 @@ mod tests {
         let text = describe(&session);
         assert!(text.contains("closed: its time was up") && text.contains("session.jsonl"), "{text}");
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn nothing_is_said_to_be_over_that_is_not() {
+        let session = |state: &str| local::SupportSession {
+            grant_id: "0123456789abcdef".repeat(2),
+            state: state.into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            outcome(&session("closed"), ("is over", "closed")).unwrap(),
+            "session 01234567 is over (closed)\n"
+        );
+        for state in ["approved", "open", "closing"] {
+            let problem = outcome(&session(state), ("is over", "closed")).unwrap_err();
+            assert!(problem.code == codes::SUPPORT_STATE && problem.message.contains(state), "{problem}");
+        }
     }
 }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Moment;
 use super::refusal::Refusal;
+use crate::guard::support::Mode;
 
 /// Why a session is over, or never began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +38,7 @@ pub enum Reason {
     KillSwitch,
     /// The line to the hub, or to the engineer, was lost.
     TetherLost,
-    /// As many bytes have left as were permitted.
+    /// As many bytes have passed as were permitted, or as much was begun as in any session.
     Quota,
     /// Nothing happened for too long.
     Idle,
@@ -61,7 +62,7 @@ impl fmt::Display for Reason {
             Self::Customer => "the customer ended it",
             Self::KillSwitch => "support was switched off",
             Self::TetherLost => "the connection was lost",
-            Self::Quota => "as many bytes have left as were permitted",
+            Self::Quota => "as many bytes have passed, or as many channels were opened, as are permitted",
             Self::Idle => "nothing happened for too long",
             Self::RecorderFailed => "the recording could not be written",
             Self::Tampered => "a message was tampered with on its way",
@@ -94,19 +95,62 @@ pub struct Consent {
     pub by: String,
     /// On which terms: never wider than the request's.
     pub terms: Terms,
+    /// What guard.toml wanted when it was said; records of before this was kept do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under: Option<Mode>,
+    /// The window that it was said for beforehand: it counts for nothing after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+}
+
+/// The end of a window, by the calendar and by the clock that nobody can set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// As guard.toml names it.
+    pub until: Timestamp,
+    /// The same, as it was when the yes was said.
+    pub at: Moment,
+}
+
+/// Who says yes where guard.toml does.
+const BEFOREHAND: &str = "guard.toml, beforehand";
+
+impl Consent {
+    /// That of a person, on these terms, as this mode wants it.
+    pub fn of(by: String, terms: Terms, under: Mode) -> Self {
+        Self { by, terms, under: Some(under), window: None }
+    }
+
+    /// That of guard.toml for a window that is open now.
+    pub fn beforehand(terms: Terms, until: Timestamp, wall: Timestamp, now: &Moment) -> Self {
+        let left = Duration::try_from(until.duration_since(wall)).unwrap_or_default();
+        let at = Moment { since: now.since.saturating_add(left), ..now.clone() };
+        let window = Some(Window { until, at });
+        Self { by: BEFOREHAND.to_owned(), terms, under: Some(Mode::Window), window }
+    }
+
+    /// How long its window is still open, by whichever clock is ahead; `None` where a person has consented.
+    fn left(&self, wall: Timestamp, now: &Moment) -> Option<Duration> {
+        match &self.window {
+            Some(window) => {
+                let by_calendar = Duration::try_from(window.until.duration_since(wall)).unwrap_or_default();
+                Some(by_calendar.min(window.at.after(now).unwrap_or_default()))
+            }
+            // Records of before windows were kept do not say which one it was.
+            None => (self.by == BEFOREHAND).then_some(Duration::ZERO),
+        }
+    }
 }
 
 /// What happens to a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The customer says yes to these bytes, on these terms.
+    /// The customer says yes to these bytes.
     Approve {
         /// What they saw.
         digest: Digest,
-        /// Who.
-        by: String,
-        /// On which terms.
-        terms: Terms,
+        /// Who, and on which terms.
+        consent: Consent,
     },
     /// The customer says no.
     Deny,
@@ -154,21 +198,27 @@ impl Grant {
     /// [`Refusal`] when the event may not happen now; nothing becomes of it then.
     pub fn after(&self, event: &Event, now: &Moment) -> Result<Self, Refusal> {
         let phase = match (&self.phase, event) {
-            (Phase::Requested, Event::Approve { digest, by, terms }) => {
+            (Phase::Requested, Event::Approve { digest, consent }) => {
                 if *digest != self.digest {
                     return Err(Refusal::OtherBytes);
                 }
-                if let Some(beyond) = terms.beyond(&self.request.terms) {
+                if let Some(beyond) = consent.terms.beyond(&self.request.terms) {
                     return Err(Refusal::Wider(beyond));
                 }
-                terms.check().map_err(Refusal::Wider)?;
-                Phase::Approved(Consent { by: by.clone(), terms: terms.clone() })
+                consent.terms.check().map_err(Refusal::Wider)?;
+                Phase::Approved(consent.clone())
             }
             (Phase::Approved(consent), Event::Open(wall)) => {
                 if let Some(reason) = self.lapsed(*wall, now) {
                     return Err(Refusal::Over(reason));
                 }
-                Phase::Open(consent.clone(), now.clone())
+                let mut consent = consent.clone();
+                if let Some(left) = consent.left(*wall, now) {
+                    // Not a moment longer than its window; counted like every session's time.
+                    let lasts = &mut consent.terms.max_session_seconds;
+                    *lasts = left.as_secs().min(*lasts);
+                }
+                Phase::Open(consent, now.clone())
             }
             (Phase::Requested | Phase::Approved(_), Event::Deny) => Phase::Closed(Reason::Denied),
             (Phase::Requested | Phase::Approved(_), Event::End(reason)) => Phase::Closed(*reason),
@@ -181,6 +231,8 @@ impl Grant {
             }
             (Phase::Requested | Phase::Approved(_), Event::Start) => self.phase.clone(),
             (Phase::Open(..), Event::End(reason)) => Phase::Closing(*reason),
+            // Said late, it is a no all the same.
+            (Phase::Open(..), Event::Deny) => Phase::Closing(Reason::Customer),
             (Phase::Open(..), Event::Start) => Phase::Closing(Reason::Restarted),
             (Phase::Open(consent, opened), Event::Tick(_)) => match ends_in(&consent.terms, opened, now) {
                 None => Phase::Closing(Reason::Rebooted),
@@ -203,7 +255,7 @@ impl Grant {
             (Phase::Approved(_), Event::Approve { .. }) => {
                 return Err(Refusal::State("approved already".into()));
             }
-            (Phase::Open(..), Event::Approve { .. } | Event::Deny | Event::Open(_)) => {
+            (Phase::Open(..), Event::Approve { .. } | Event::Open(_)) => {
                 return Err(Refusal::State("open already".into()));
             }
             (Phase::Requested | Phase::Approved(_) | Phase::Open(..), Event::Cleaned) => {
@@ -213,12 +265,17 @@ impl Grant {
         Ok(Self { phase, ..self.clone() })
     }
 
-    /// Why it can no longer be opened: the date it names has come, or the time between its two dates has passed here.
+    /// Why it can no longer be opened: the date it names has come, the time between its two dates has passed here, or the window
+    /// that it was approved for is over.
     fn lapsed(&self, wall: Timestamp, now: &Moment) -> Option<Reason> {
         let Some(waited) = now.after(&self.received) else { return Some(Reason::Rebooted) };
         let span = self.request.not_after.duration_since(self.request.issued);
         let span = Duration::try_from(span).unwrap_or_default();
-        (wall > self.request.not_after || waited > span).then_some(Reason::Expired)
+        let shut = match &self.phase {
+            Phase::Approved(consent) => consent.left(wall, now).is_some_and(|left| left.as_secs() == 0),
+            _ => false,
+        };
+        (wall > self.request.not_after || waited > span || shut).then_some(Reason::Expired)
     }
 
     /// Whether the session runs or may yet.
@@ -255,7 +312,7 @@ mod tests {
         request.not_after = request.issued + SignedDuration::from_secs(300);
         let (digest, terms) = (Digest::of(b"request"), request.terms.clone());
         let asked = Grant::requested(request, digest, String::new(), at("b", RECEIVED));
-        let approve = Event::Approve { digest, by: "bea".into(), terms };
+        let approve = Event::Approve { digest, consent: Consent::of("bea".into(), terms, Mode::Ask) };
         let approved = asked.after(&approve, &at("b", RECEIVED)).unwrap();
         [asked, approved]
     }
@@ -275,6 +332,17 @@ mod tests {
     }
 
     #[test]
+    fn a_no_ends_what_it_does_not_prevent() {
+        let [asked, approved] = grants();
+        let moment = at("b", RECEIVED);
+        let open = approved.after(&Event::Open(now()), &moment).unwrap();
+        let closed = |grant: &Grant| grant.after(&Event::Deny, &moment).map(|grant| grant.phase);
+        assert_eq!(closed(&asked), Ok(Phase::Closed(Reason::Denied)));
+        assert_eq!(closed(&approved), Ok(Phase::Closed(Reason::Denied)));
+        assert_eq!(closed(&open), Ok(Phase::Closing(Reason::Customer)));
+    }
+
+    #[test]
     fn what_waits_is_closed_by_a_reboot_and_by_its_time_and_by_nothing_else() {
         for grant in grants() {
             let after = |event: &Event, moment: &Moment| grant.after(event, moment).unwrap().phase;
@@ -285,5 +353,55 @@ mod tests {
             assert_eq!(after(&Event::Tick(now()), &late), Phase::Closed(Reason::Expired));
             assert_eq!(after(&Event::Tick(now()), &at("c", 1)), Phase::Closed(Reason::Rebooted));
         }
+    }
+
+    #[test]
+    fn what_was_approved_beforehand_opens_in_its_window_only_and_ends_with_it() {
+        let [asked, _] = grants();
+        let approved = |until: i64, received: &Moment| {
+            let until = now() + SignedDuration::from_secs(until);
+            let consent = Consent::beforehand(asked.request.terms.clone(), until, now(), received);
+            asked.after(&Event::Approve { digest: asked.digest, consent }, received).unwrap()
+        };
+        let grant = approved(40, &at("b", RECEIVED));
+        let open = |later: i64, moment: &Moment| {
+            grant.after(&Event::Open(now() + SignedDuration::from_secs(later)), moment)
+        };
+        let lasts = |grant: Grant| match grant.phase {
+            Phase::Open(consent, _) => consent.terms.max_session_seconds,
+            phase => panic!("{phase:?}"),
+        };
+        // Asked for were 60 s.
+        assert_eq!(lasts(open(0, &at("b", RECEIVED)).unwrap()), 40);
+        assert_eq!(lasts(open(30, &at("b", RECEIVED + 30)).unwrap()), 10);
+        // Whichever clock is ahead.
+        assert_eq!(lasts(open(-9000, &at("b", RECEIVED + 39)).unwrap()), 1);
+        assert_eq!(lasts(open(35, &at("b", RECEIVED)).unwrap()), 5);
+        let over = Err(Refusal::Over(Reason::Expired));
+        assert_eq!(open(40, &at("b", RECEIVED)), over);
+        assert_eq!(open(-9000, &at("b", RECEIVED + 40)), over);
+        let ticked = grant.after(&Event::Tick(now()), &at("b", RECEIVED + 40)).unwrap();
+        assert_eq!(ticked.phase, Phase::Closed(Reason::Expired));
+        // A long window makes no session longer than was asked for.
+        let long = approved(200, &at("b", RECEIVED));
+        assert_eq!(lasts(long.after(&Event::Open(now()), &at("b", RECEIVED)).unwrap()), 60);
+        let opened = open(30, &at("b", RECEIVED + 30)).unwrap();
+        let ended = opened.after(&Event::Tick(now()), &at("b", RECEIVED + 40)).unwrap();
+        assert_eq!(ended.phase, Phase::Closing(Reason::Deadline));
+    }
+
+    #[test]
+    fn a_record_that_does_not_say_its_window_is_not_opened() {
+        let [_, approved] = grants();
+        let mut record = serde_json::to_value(&approved).unwrap();
+        assert!(!record.to_string().contains("window"));
+        let by_a_person: Grant = serde_json::from_value(record.clone()).unwrap();
+        assert!(by_a_person.after(&Event::Open(now()), &at("b", RECEIVED)).is_ok());
+        let consent = record["phase"]["approved"].as_object_mut().unwrap();
+        consent.remove("under");
+        consent.insert("by".into(), BEFOREHAND.into());
+        let old: Grant = serde_json::from_value(record).unwrap();
+        let refused = old.after(&Event::Open(now()), &at("b", RECEIVED));
+        assert_eq!(refused, Err(Refusal::Over(Reason::Expired)));
     }
 }

@@ -2,6 +2,7 @@
 //! session is over, which containers may be joined. Everything is passed in; effects are the caller's, after it has
 //! written down what was decided.
 
+pub mod again;
 pub mod grant;
 pub mod live;
 pub mod nonces;

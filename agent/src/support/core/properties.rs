@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kedge_bundle::digest::Digest;
+use kedge_bundle::roles::PublicKey;
 use kedge_bundle::support::{Scope, Terms, testing::request};
 use kedge_bundle::testing::{Vendor, now};
 use proptest::prelude::*;
 
 use super::Moment;
-use super::grant::{Event, Grant, Phase, Reason, ends_in};
+use super::again::{self, Next, Place};
+use super::grant::{Consent, Event, Grant, Phase, Reason, ends_in};
 use super::nonces::Nonces;
-use super::verify::{Here, verify};
-use crate::guard::support::Support;
+use super::verify::{Here, beforehand, verify};
+use crate::guard::support::{Mode, Support, Window};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -26,6 +28,7 @@ enum Step {
         nonce: u8,
         forged: bool,
         long: bool,
+        reads: bool,
     },
     /// An approval of a grant, of its bytes or others, with more than was asked for or not.
     Approve {
@@ -45,6 +48,10 @@ enum Step {
     Restart,
     Reboot,
     Off(bool),
+    /// The customer's rules are these from now on.
+    Rules(usize),
+    /// The vendor's newest root names the key that signs requests, or another one.
+    Root(bool),
     /// The next write fails as the power does: what was decided is lost, or written and not acted upon.
     Crash {
         written: bool,
@@ -61,8 +68,8 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         3 => id.clone().prop_map(Step::Nonce),
-        6 => (id.clone(), id.clone(), proptest::bool::weighted(0.1), any::<bool>())
-            .prop_map(|(grant, nonce, forged, long)| Step::Request { grant, nonce, forged, long }),
+        6 => (id.clone(), id.clone(), proptest::bool::weighted(0.1), any::<[bool; 2]>())
+            .prop_map(|(grant, nonce, forged, [long, reads])| Step::Request { grant, nonce, forged, long, reads }),
         6 => (id.clone(), proptest::bool::weighted(0.2), proptest::bool::weighted(0.2))
             .prop_map(|(grant, other, wider)| Step::Approve { grant, other, wider }),
         1 => id.clone().prop_map(Step::Deny),
@@ -75,9 +82,22 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => Just(Step::Reboot),
         1 => any::<bool>().prop_map(Step::Off),
+        2 => (0..RULES.len()).prop_map(Step::Rules),
+        1 => proptest::bool::weighted(0.6).prop_map(Step::Root),
         1 => any::<bool>().prop_map(|written| Step::Crash { written }),
     ]
 }
+
+/// What guard.toml may say. Windows are added to it: one that is open for two minutes from when it says so.
+const RULES: [&str; 7] = [
+    "mode = 'ask'\nscopes = ['logs', 'shell']",
+    "mode = 'ask'\nscopes = ['logs', 'shell']",
+    "mode = 'ask'\nscopes = ['logs']",
+    "mode = 'ask'\nscopes = ['logs', 'shell']\nmax_session_seconds = 60",
+    "mode = 'ask-signed'\nscopes = ['logs', 'shell']",
+    "mode = 'window'\nscopes = ['logs', 'shell']",
+    "mode = 'deny'",
+];
 
 /// A host: what is on its disk, what is in its memory, and what has really happened there.
 struct World {
@@ -101,7 +121,7 @@ impl World {
     fn new() -> Self {
         Self {
             vendor: Vendor::new("support"),
-            rules: toml::from_str("mode = 'ask'\nscopes = ['logs', 'shell']").unwrap(),
+            rules: toml::from_str(RULES[0]).unwrap(),
             disk: BTreeMap::new(),
             memory: BTreeMap::new(),
             nonces: Nonces::default(),
@@ -134,6 +154,7 @@ impl World {
         let before = self.memory.get(&id).map(|grant| &grant.phase);
         if matches!(grant.phase, Phase::Open(..)) && !matches!(before, Some(Phase::Open(..))) {
             *self.opened.entry(id.clone()).or_default() += 1;
+            self.check_opening(&grant);
         }
         self.disk.insert(id.clone(), grant.clone());
         self.memory.insert(id, grant);
@@ -141,7 +162,10 @@ impl World {
 
     fn apply(&mut self, id: &str, event: &Event) {
         let Some(grant) = self.memory.get(id) else { return };
-        if let Ok(next) = grant.after(event, &self.moment()) {
+        let (root, now) = (self.vendor.roots.last(), self.moment());
+        let off = self.off && *event != Event::Start;
+        let place = Place { root, rules: &self.rules, wall: self.wall, now: &now, off };
+        if let Ok(Next { grant: next, .. }) = again::next(&place, grant, event) {
             if let (Event::Approve { .. }, Phase::Approved(_)) = (event, &next.phase) {
                 self.approved.insert(id.to_owned());
             }
@@ -154,6 +178,37 @@ impl World {
         self.memory = self.disk.clone();
         for id in self.memory.keys().cloned().collect::<Vec<_>>() {
             self.apply(&id, &Event::Start);
+        }
+        for grant in self.memory.values().filter(|grant| !grant.is_over() && !self.off) {
+            assert!(self.rules.mode != Mode::Deny && self.has_key(), "kept over a start");
+            assert!(self.rules.beyond(&grant.request.terms).is_none(), "kept beyond the rules");
+        }
+    }
+
+    fn has_key(&self) -> bool {
+        let key = PublicKey::new(&self.vendor.support_key.verifying_key(), None);
+        self.vendor.roots.last().unwrap().roles.support.keys.contains(&key)
+    }
+
+    /// At the moment at which a grant is opened everything is as it must be, whatever it was before.
+    fn check_opening(&self, grant: &Grant) {
+        let Phase::Open(consent, opened) = &grant.phase else { panic!("{grant:?}") };
+        assert!(!self.off && self.has_key());
+        assert!(self.rules.beyond(&consent.terms).is_none(), "opened beyond the rules");
+        assert!(
+            self.rules.mode != Mode::Deny && consent.under == Some(self.rules.mode),
+            "opened as nobody wants it"
+        );
+        assert_eq!(consent.window.is_some(), self.rules.mode == Mode::Window);
+        if let Some(window) = &consent.window {
+            assert!(consent.terms.scopes.iter().all(Scope::reads_only));
+            assert!(self.wall < window.until, "opened after its window");
+            assert!(
+                self.rules.window(self.wall) >= Some(window.until),
+                "opened for longer than the window is now"
+            );
+            let ends = opened.since + Duration::from_secs(consent.terms.max_session_seconds);
+            assert!(ends <= window.at.since, "open after its window");
         }
     }
 
@@ -168,12 +223,15 @@ impl World {
         let nonce = |number: u8| format!("{number:064x}");
         match step {
             Step::Nonce(number) => self.nonces.give(nonce(*number), &self.moment()),
-            Step::Request { grant, nonce: number, forged, long } => {
+            Step::Request { grant, nonce: number, forged, long, reads } => {
                 let mut request = request(&self.vendor, self.wall);
                 request.grant_id = id(*grant);
                 request.agent_nonce = nonce(*number);
                 request.terms.max_session_seconds = if *long { 120 } else { 30 };
                 request.not_after = request.issued + SignedDuration::from_mins(5);
+                if *reads {
+                    request.terms.scopes = [Scope::Logs].into();
+                }
                 let key = if *forged { &self.vendor.release_key } else { &self.vendor.support_key };
                 let file = request.sign(&[key]).unwrap();
                 let moment = self.moment();
@@ -191,28 +249,29 @@ impl World {
                     assert!(!forged);
                     self.nonces.used(&request.agent_nonce);
                     self.signed.insert(id(*grant));
+                    let yes = beforehand(&self.rules, self.wall, &moment, &taken);
                     self.put(taken);
+                    if let Some(yes) = yes {
+                        self.apply(&id(*grant), &yes);
+                    }
                 }
             }
             Step::Approve { grant, other, wider } => {
                 let Some(known) = self.memory.get(&id(*grant)) else { return };
-                if self.off {
-                    return;
-                }
                 let digest = if *other { Digest::of(b"other") } else { known.digest };
                 let mut terms: Terms = known.request.terms.clone();
                 if *wider {
                     terms.scopes.insert(Scope::Run(vec!["id".into()]));
                 }
                 let allowed = !other && !wider;
-                let event = Event::Approve { digest, by: "bea".into(), terms };
+                let event =
+                    Event::Approve { digest, consent: Consent::of("bea".into(), terms, self.rules.mode) };
                 let before = self.approved.clone();
                 self.apply(&id(*grant), &event);
                 assert!(allowed || self.approved == before);
             }
             Step::Deny(grant) => self.apply(&id(*grant), &Event::Deny),
-            Step::Open(grant) if !self.off => self.apply(&id(*grant), &Event::Open(self.wall)),
-            Step::Open(_) => {}
+            Step::Open(grant) => self.apply(&id(*grant), &Event::Open(self.wall)),
             Step::End(grant, reason) => self.apply(&id(*grant), &Event::End(*reason)),
             Step::Cleaned(grant) => self.apply(&id(*grant), &Event::Cleaned),
             Step::Pass(seconds) => {
@@ -235,6 +294,16 @@ impl World {
                     }
                 }
             }
+            Step::Rules(number) => {
+                self.rules = toml::from_str(RULES[*number]).unwrap();
+                let (from, until) = (self.wall, self.wall + SignedDuration::from_secs(120));
+                self.rules.windows = vec![Window { from, until }];
+            }
+            Step::Root(good) => {
+                let key = if *good { &self.vendor.support_key } else { &self.vendor.fresh_key };
+                let key = PublicKey::new(&key.verifying_key(), None);
+                self.vendor.rotate(&[], |root| root.roles.support.keys = vec![key]);
+            }
             Step::Crash { written } => self.crash = Some(*written),
         }
     }
@@ -244,7 +313,6 @@ impl World {
             if let Phase::Open(consent, opened) = &grant.phase {
                 assert!(self.signed.contains(id) && self.approved.contains(id), "open without both consents");
                 assert!(consent.terms.within(&grant.request.terms), "open on wider terms");
-                assert!(self.rules.beyond(&consent.terms).is_none(), "open beyond the rules");
                 assert!(!self.off, "open while switched off");
                 assert_eq!(opened.boot, self.boot.to_string(), "open after a reboot");
             }
@@ -288,7 +356,7 @@ fn the_ordinary_course_opens_once() {
     let mut world = World::new();
     let open = [
         Step::Nonce(0),
-        Step::Request { grant: 0, nonce: 0, forged: false, long: false },
+        Step::Request { grant: 0, nonce: 0, forged: false, long: false, reads: false },
         Step::Approve { grant: 0, other: false, wider: false },
         Step::Open(0),
     ];

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use kedge_bundle::roles::Root;
-use kedge_bundle::support::{self, Read, Scope};
+use kedge_bundle::support::{self, Read, Scope, Terms};
 
 use super::Moment;
-use super::grant::Grant;
+use super::grant::{Consent, Event, Grant};
 use super::nonces::Nonces;
 use super::refusal::Refusal;
 use crate::guard::support::{Mode, Support};
@@ -80,18 +80,31 @@ pub fn verify(
     if let Some(beyond) = here.rules.beyond(&request.terms) {
         return Err(Refusal::Ceiling(beyond));
     }
-    if here.rules.mode == Mode::Window {
-        if let Some(scope) = request.terms.scopes.iter().find(|scope| !Scope::reads_only(scope)) {
-            return Err(Refusal::Ceiling(format!("the scope {scope} does more than read")));
-        }
-        if !here.rules.is_window(here.wall) {
-            return Err(Refusal::Mode(
-                "guard.toml names no window for support sessions that is open now".into(),
-            ));
-        }
-    }
+    in_window(here.rules, &request.terms, here.wall)?;
     let text = String::from_utf8_lossy(file).into_owned();
     Ok(Grant::requested(request, digest, text, here.now.clone()))
+}
+
+/// What the `window` mode asks of terms, and of this moment.
+pub(super) fn in_window(rules: &Support, terms: &Terms, wall: Timestamp) -> Result<(), Refusal> {
+    if rules.mode != Mode::Window {
+        return Ok(());
+    }
+    if let Some(scope) = terms.scopes.iter().find(|scope| !Scope::reads_only(scope)) {
+        return Err(Refusal::Ceiling(format!("the scope {scope} does more than read")));
+    }
+    if rules.window(wall).is_none() {
+        let why = "guard.toml names no window for support sessions that is open now";
+        return Err(Refusal::Mode(why.into()));
+    }
+    Ok(())
+}
+
+/// The yes that guard.toml has said beforehand to a request that was just taken, for as long as the window is open.
+pub fn beforehand(rules: &Support, wall: Timestamp, now: &Moment, grant: &Grant) -> Option<Event> {
+    let until = rules.window(wall).filter(|_| rules.mode == Mode::Window)?;
+    let consent = Consent::beforehand(grant.request.terms.clone(), until, wall, now);
+    Some(Event::Approve { digest: grant.digest, consent })
 }
 
 #[cfg(test)]
@@ -99,6 +112,7 @@ mod tests {
     use kedge_bundle::support::{Request, testing::request};
     use kedge_bundle::testing::{Vendor, now};
 
+    use super::super::grant::{Phase, Reason};
     use super::*;
 
     struct World {
@@ -184,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_window_only_what_reads_is_taken_and_only_while_it_is_open() {
+    fn in_a_window_only_what_reads_is_taken_and_opened_and_only_while_it_is_open() {
         let mut world = World::new();
         world.rules = toml::from_str(
             "mode = 'window'\nscopes = ['logs', 'shell']\nwindows = [{ from = '2026-06-01T11:00:00Z', until = '2026-06-01T13:00:00Z' }]",
@@ -194,13 +208,21 @@ mod tests {
         assert!(world.take(logs).is_ok());
         assert!(matches!(world.take(|_| {}), Err(Refusal::Ceiling(_))));
         world.wall = "2026-06-01T12:59:59Z".parse().unwrap();
-        world
+        let taken = world
             .take(|request| {
                 logs(request);
                 request.not_after += SignedDuration::from_hours(9);
             })
             .unwrap();
+        let yes = beforehand(&world.rules, world.wall, &world.moment, &taken).unwrap();
+        let approved = taken.after(&yes, &world.moment).unwrap();
+        let opened = approved.after(&Event::Open(world.wall), &world.moment).unwrap();
+        let Phase::Open(consent, _) = &opened.phase else { panic!("{opened:?}") };
+        assert_eq!(consent.terms.max_session_seconds, 1, "a second is left of the window");
         world.wall = "2026-06-01T13:00:00Z".parse().unwrap();
+        assert_eq!(beforehand(&world.rules, world.wall, &world.moment, &taken), None);
+        let refused = approved.after(&Event::Open(world.wall), &world.moment);
+        assert_eq!(refused, Err(Refusal::Over(Reason::Expired)), "whatever date the request names");
         let late = world.take(|request| {
             logs(request);
             request.not_after += SignedDuration::from_hours(9);

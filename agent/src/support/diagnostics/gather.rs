@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use kedge_bundle::support::Target;
 use kedge_proto::tether::v1::Report;
 use kedge_proto::v1::{Event, HostStatus};
@@ -12,11 +12,12 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::super::{Support, container, inspect};
-use super::{Text, Wish, collectors};
+use super::{MOST_PIECE, Owner, Text, Wish, collectors};
 use crate::clock::stamp;
 use crate::codes;
 use crate::deploy::preview;
 use crate::doctor;
+use crate::engine::LogLine;
 use crate::engine::types::LogQuery;
 use crate::problem::Problem;
 use crate::redact::Redactor;
@@ -31,6 +32,7 @@ const HISTORY: usize = 500;
 /// All pieces that are wanted, named; one that cannot be had says why.
 pub(super) async fn all(
     support: &Support,
+    owner: &Owner,
     targets: &BTreeSet<Target>,
     wish: &Wish,
     redactor: &Redactor,
@@ -100,7 +102,7 @@ pub(super) async fn all(
         put("audit-head.json".into(), pretty(&json!({ "seq": seq, "sha256": sha256 }), redactor));
     }
     if wish.wants_any(collectors::FOLDER) {
-        for (name, text) in collectors::all(support, targets, wish).await {
+        for (name, text) in collectors::all(support, owner, targets, wish).await {
             put(name, text.map(Text::Raw));
         }
     }
@@ -159,11 +161,19 @@ async fn logged(world: &World, container: &str) -> Result<String, Problem> {
     let query = LogQuery { tail: Some(LINES), ..LogQuery::default() };
     let lines = world.engine.logs(container, &query).await;
     let lines = lines.map_err(|e| Problem::from_error(e.code(), &e))?;
-    let line = |line: crate::engine::Result<crate::engine::LogLine>| match line {
-        Ok(line) => format!("{} {}\n", line.at, line.text),
-        Err(error) => format!("{error}\n"),
-    };
-    Ok(lines.map(line).collect::<Vec<_>>().await.concat())
+    Ok(end_of(lines).await)
+}
+
+/// As much of the end of a log as a piece can hold; no more is kept while it is read.
+async fn end_of(mut lines: impl Stream<Item = crate::engine::Result<LogLine>> + Unpin) -> String {
+    let mut tail = collectors::Tail { bytes: Vec::new(), most: MOST_PIECE, cut: false };
+    while let Some(line) = lines.next().await {
+        match line {
+            Ok(line) => tail.take(format!("{} {}\n", line.at, line.text).as_bytes()),
+            Err(error) => tail.take(format!("{error}\n").as_bytes()),
+        }
+    }
+    tail.text()
 }
 
 /// What no hub has taken yet.
@@ -200,4 +210,25 @@ async fn history(world: &World, redactor: &Redactor) -> Result<Text, Problem> {
         tokio::task::spawn_blocking(read).await.map_err(|e| Problem::from_error(&codes::INTERNAL, &e))?;
     let read = read.map_err(|e| Problem::from_error(&codes::STATE_FOLDER, &e))?;
     Ok(lines(read.into_iter(), redactor))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_a_long_log_the_end_is_kept_and_of_a_short_one_all() {
+        let line = |number: usize| {
+            let (at, text) =
+                ("2026-01-01T00:00:00Z".to_owned(), format!("{number} {}", ".".repeat(16 << 10)));
+            Ok(LogLine { stream: crate::engine::types::Stream::Stdout, at, text })
+        };
+        let end = end_of(stream::iter((0..1000).map(line))).await;
+        assert!(end.len() <= MOST_PIECE + 100, "{}", end.len());
+        assert!(end.starts_with("[the beginning is left out]\n2026-01-01T00:00:00Z "));
+        assert!(end.lines().last().unwrap().starts_with("2026-01-01T00:00:00Z 999 ."));
+        assert_eq!(end_of(stream::iter((0..3).map(line))).await.lines().count(), 3);
+    }
 }

@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 
 use kedge_bundle::support::Target;
 use kedge_bundle::tar;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::Support;
 use crate::problem::Problem;
@@ -43,6 +45,25 @@ impl Wish {
         let within = |begin: &String| folder.starts_with(begin.as_str()) || begin.starts_with(folder);
         (self.only.is_empty() || self.only.iter().any(within))
             && !self.skip.iter().any(|begin| folder.starts_with(begin.as_str()))
+    }
+}
+
+/// For whom a bundle is made, and until when: what runs for it ends with that.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// What its containers are labelled with: the grant's name, of a session.
+    pub label: String,
+    /// Ends what runs for it.
+    pub cancel: CancellationToken,
+    /// What runs for it. Whoever ends it waits for these.
+    pub tasks: TaskTracker,
+}
+
+impl Owner {
+    /// The customer, who waits for it, until the agent ends.
+    pub fn customer(support: &Support) -> Self {
+        let label = format!("bundle-{:016x}", rand::random::<u64>());
+        Self { label, cancel: support.inner.stopping.child_token(), tasks: TaskTracker::new() }
     }
 }
 
@@ -92,11 +113,16 @@ impl Piece {
 ///
 /// # Errors
 /// When secrets cannot be read: then nothing may leave either. A piece that cannot be had says why in its place.
-pub async fn make(support: &Support, targets: &BTreeSet<Target>, wish: &Wish) -> Result<Vec<Piece>, Problem> {
+pub async fn make(
+    support: &Support,
+    owner: &Owner,
+    targets: &BTreeSet<Target>,
+    wish: &Wish,
+) -> Result<Vec<Piece>, Problem> {
     let redactor = super::channel::redactor(support, targets.iter())?;
     let mut all = 0;
     let mut pieces = Vec::new();
-    for (name, text) in gather::all(support, targets, wish, &redactor).await {
+    for (name, text) in gather::all(support, owner, targets, wish, &redactor).await {
         let mut piece = Piece::new(name, &text, &redactor);
         if all + piece.text.len() > MOST {
             piece =

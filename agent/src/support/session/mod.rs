@@ -5,7 +5,7 @@
 //! | first message | it is by the key in the request, about this request | nothing: the grant stays as it was |
 //! | second | the engineer is there now, and no recording of them | nothing |
 //! | recorder | there is room for a recording | nothing |
-//! | opening | the state machine; written down and flushed | the grant is used up |
+//! | opening | the state machine; rules, root and switch as they are now; written down and flushed | the grant is used up, or denied |
 //!
 //! From then on [`talk`] has it.
 
@@ -70,7 +70,11 @@ impl Support {
                 tracing::warn!(grant = id, "a support session was not opened: {problem}");
                 let _ = support.refused(Some(id.clone()), &problem).await;
             }
-            support.live().remove(&id);
+            let told = support.live().remove(&id).and_then(|told| *told.borrow());
+            // What was told to a session that has not begun, or not ended by it. The agent's own end leaves what is approved.
+            if let Some(reason) = told.filter(|reason| *reason != Reason::Restarted) {
+                support.ending(&id, &Step::End(reason)).await;
+            }
             support.inner.changed.notify_one();
         });
         let _ = task.await;
@@ -80,16 +84,28 @@ impl Support {
         &self,
         id: &str,
         mut line: Line,
-        ending: watch::Receiver<Option<Reason>>,
+        mut ending: watch::Receiver<Option<Reason>>,
     ) -> Result<(), Problem> {
         let grant = self.find(id).await?;
         if !matches!(grant.phase, Phase::Approved(_)) {
             return Err(state("the grant is not one that can be opened now"));
         }
-        let mut tunnel = self.handshake(&grant, &mut line).await?;
+        // Cancel safe, both: an engineer who was not let in has no session to lose, and a recording that was begun holds nothing.
+        let mut tunnel = tokio::select! {
+            biased;
+            _ = talk::told(&mut ending) => return Ok(()),
+            tunnel = self.handshake(&grant, &mut line) => tunnel?,
+        };
         let (folder, at) = (recordings::folder(&self.inner.world), self.inner.world.clock.now());
         let (name, file) = (grant.id().to_owned(), grant.file.clone());
-        let recorder = off_thread(move || Recorder::begin(&folder, &name, &file, at)).await;
+        let recorder = tokio::select! {
+            biased;
+            reason = talk::told(&mut ending) => {
+                last_word(&mut tunnel, &line.out, &reason.to_string()).await;
+                return Ok(());
+            }
+            recorder = off_thread(move || Recorder::begin(&folder, &name, &file, at)) => recorder,
+        };
         let recorder = match recorder {
             Ok(recorder) => recorder,
             Err(problem) => {
@@ -97,9 +113,6 @@ impl Support {
                 return Err(problem);
             }
         };
-        if self.is_off() {
-            return Err(super::problem(super::Refusal::Off));
-        }
         let opened = match self.step(id, &Step::Open(self.inner.world.time.now())).await {
             Ok(grant) => grant,
             Err(problem) => {

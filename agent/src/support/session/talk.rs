@@ -17,6 +17,7 @@ use prost::Message as _;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::super::channel::{CREDIT, Channel, Ear, MOST_CREDIT, Mouth, Out, Told, side};
 use super::super::core::grant::{Event as Step, Grant, Reason};
@@ -37,6 +38,8 @@ const WAITING: usize = 2 * TOGETHER;
 const ANSWERS: usize = 64;
 /// Channels at one time.
 const MOST_CHANNELS: usize = 16;
+/// Channels that are asked for in one session, one after the other.
+const MOST_OPENINGS: u32 = 1000;
 /// Things told to one channel that may wait: what a window of the smallest pieces holds, and new sizes of a terminal.
 const TELLING: usize = (WINDOW / flow::LEAST) as usize + 64;
 /// How long channels may take to end by themselves.
@@ -52,8 +55,12 @@ pub(super) struct Session {
     tunnel: Tunnel,
     recorder: Arc<Mutex<Recorder>>,
     channels: BTreeMap<u32, Handle>,
+    /// How many were ever asked for.
+    opened: u32,
     tasks: JoinSet<()>,
     cancel: CancellationToken,
+    /// What channels have begun that may outlive them.
+    begun: TaskTracker,
     said: mpsc::Sender<Out>,
     saying: mpsc::Receiver<Out>,
     /// What is being written down, and may leave after.
@@ -89,8 +96,10 @@ impl Session {
             tunnel,
             recorder: Arc::new(Mutex::new(recorder)),
             channels: BTreeMap::new(),
+            opened: 0,
             tasks: JoinSet::new(),
             cancel: CancellationToken::new(),
+            begun: TaskTracker::new(),
             said,
             saying,
             recording: None,
@@ -100,10 +109,12 @@ impl Session {
 
     pub(super) async fn run(mut self, mut line: Line, ending: watch::Receiver<Option<Reason>>) {
         let reason = self.converse(&mut line, ending).await;
-        self.support.ending(&self.id, &Step::End(reason)).await;
         self.cancel.cancel();
-        // Everything at once: what runs is ended by its container's removal, not by being asked.
-        let world = Arc::clone(&self.support.inner.world);
+        // Everything at once: what runs is ended by its container's removal, not by being asked, and a disk that does not take
+        // the end's record keeps nothing alive.
+        let (support, world) = (self.support.clone(), Arc::clone(&self.support.inner.world));
+        let end = Step::End(reason);
+        let ended = support.ending(&self.id, &end);
         let out = line.out.clone();
         let farewell = async {
             // In order, or the engineer would take the last word for a forgery.
@@ -115,18 +126,23 @@ impl Session {
             };
             let _ = tokio::time::timeout(FAREWELL, rest).await;
         };
+        self.begun.close();
         let drained = async {
-            let all = async { while self.tasks.join_next().await.is_some() {} };
+            let all = async {
+                while self.tasks.join_next().await.is_some() {}
+                self.begun.wait().await;
+            };
             let _ = tokio::time::timeout(DRAIN, all).await;
             self.tasks.shutdown().await;
         };
-        let (removed, (), ()) =
-            tokio::join!(container::remove_all(&*world.engine, &self.id), drained, farewell);
-        // Again: a container may have been on its way while the others went.
-        let removed = match removed {
-            Ok(()) => container::remove_all(&*world.engine, &self.id).await,
-            Err(error) => Err(error),
+        let removed = async {
+            let (removed, (), ()) =
+                tokio::join!(container::remove_all(&*world.engine, &self.id), drained, farewell);
+            // Again: a container may have been on its way while the others went.
+            removed?;
+            container::remove_all(&*world.engine, &self.id).await
         };
+        let ((), removed) = tokio::join!(ended, removed);
         let _ = self.record(vec![(0, Event::End(reason.to_string()))], Vec::new()).await;
         match removed {
             Ok(()) => self.support.ending(&self.id, &Step::Cleaned).await,
@@ -213,6 +229,10 @@ impl Session {
                     continue;
                 }
             };
+            // What is typed is recorded too: an engineer must not fill the customer's disk.
+            if let Event::In(bytes) = &event {
+                self.live.spend(bytes.len())?;
+            }
             match &body {
                 Some(frame::Body::Data(Data { bytes, .. })) => self.live.spend(bytes.len())?,
                 Some(frame::Body::Exit(_)) => drop(self.channels.remove(&channel)),
@@ -316,6 +336,11 @@ impl Session {
     }
 
     fn open(&mut self, open: Open) -> Result<(), Reason> {
+        // Each costs a line of the audit log, and most a container.
+        self.opened += 1;
+        if self.opened > MOST_OPENINGS {
+            return Err(Reason::Quota);
+        }
         let number = open.channel;
         if self.channels.contains_key(&number) || self.channels.len() >= MOST_CHANNELS {
             let problem = state("too many channels, or one that is open already").to_proto();
@@ -339,6 +364,7 @@ impl Session {
             },
             ear: Ear::new(number, hearing, self.said.clone()),
             cancel: cancel.clone(),
+            begun: self.begun.clone(),
         };
         self.channels.insert(number, Handle { told, room: WINDOW, credit, cancel });
         self.tasks.spawn(channel.run(open, self.terms.clone()));
@@ -360,7 +386,7 @@ async fn pending<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
 }
 
 /// Why it is told to end, once it is. Cancel safe.
-async fn told(ending: &mut watch::Receiver<Option<Reason>>) -> Reason {
+pub(super) async fn told(ending: &mut watch::Receiver<Option<Reason>>) -> Reason {
     let told = ending.wait_for(Option::is_some).await;
     // Nobody is left who could tell: the agent ends.
     told.ok().and_then(|reason| *reason).unwrap_or(Reason::Restarted)

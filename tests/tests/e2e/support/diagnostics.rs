@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::consent::give_secret;
 use super::engine;
 use kedge_tests::rig::outcome::run;
+use kedge_tests::rig::process::Guarded;
 use kedge_tests::rig::support::{ASK, World};
 
 const SECRET: &str = "hunter2-swordfish";
@@ -128,4 +129,29 @@ fn in_a_session_collectors_run_only_where_the_customer_says_so_and_commands_in_t
     assert!(!pieces.keys().any(|name| name.starts_with("logs/")), "{:?}", pieces.keys());
     assert!(pieces.values().all(|text| !text.contains(SECRET)));
     assert_eq!(world.left(), "");
+}
+
+#[test]
+fn what_gathers_for_a_session_is_gone_with_it_when_the_customer_denies_it_late() {
+    if !engine() {
+        return;
+    }
+    let section = "  tools: rig/busybox:1
+  diagnostics:
+    slow: {service: hello, command: [sleep, '1000'], timeout: 60s}";
+    let world = World::of_product(&format!("{ASK}\nbundle_skip = ['logs/']"), section);
+    let (grant, mut held) = world.open("bundle", &[]);
+    let file = world.host.path("session.tar").display().to_string();
+    let mut command = world.engineer_command();
+    let _bundle = Guarded::spawn(command.args(["bundle", "-o", &file, "--session", &grant])).unwrap();
+    let begun = Instant::now();
+    while world.containers(&grant).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nothing is gathered for it");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    world.host.kedge(&["support", "deny", &grant]).succeeded();
+    assert_eq!((world.containers(&grant).len(), world.left().as_str()), (0, ""));
+    assert!(held.wait_until_over().contains("the customer ended it"));
+    let session = world.session(&grant);
+    assert_eq!((&session["state"], &session["reason"]), (&"closed".into(), &"the customer ended it".into()));
 }
