@@ -111,8 +111,9 @@ esac
 bundle=
 if [ -n "$deploy" ]; then bundle=$(sed -n 's/^[0-9a-f]\{64\}  \([A-Za-z0-9._+-]*\.kedge\)$/\1/p' "$folder/SHA256SUMS" | sort -V | tail -n 1); fi
 # Of a folder everything that is there is looked at, though not all of it is used: one wrong file makes all of it suspect.
-[ -n "$work" ] || (cd "$folder" && sha256sum --check --status --ignore-missing SHA256SUMS) ||
-  die "$folder: not all files are what SHA256SUMS says: do not use them"
+wrong=
+[ -n "$work" ] || wrong=$(cd "$folder" && LC_ALL=C sha256sum --check --ignore-missing SHA256SUMS 2>/dev/null | sed -n 's/: FAILED.*//p' | tr '\n' ' ')
+[ -z "$wrong" ] || die "${wrong% } is not what SHA256SUMS says: do not use these files"
 for file in "$package" $bundle; do
   [ -z "$work" ] || fetch "$file"
   grep -F "  $file" "$folder/SHA256SUMS" | grep -x "[0-9a-f]\{64\}  $file" | (cd "$folder" && sha256sum --check --status -) ||
