@@ -24,6 +24,10 @@ impl Job {
         let digest = release::parse_digest(&target.digest)?;
         let courier = self.world.courier.borrow().clone();
         if self.world.content.has_release(&digest) {
+            // What runs already may go on with other parameters.
+            if self.active()?.is_some_and(|active| active.release.digest == target.digest) {
+                return Ok(());
+            }
             self.still_allowed(&digest).await?;
             // Without a line nothing can be fetched; the engine will say what it lacks.
             if courier.is_none() || !self.is_lacking(&digest).await? {
@@ -70,11 +74,10 @@ impl Job {
 
     /// Whether the engine has to be given a layer that is not here any more.
     async fn is_lacking(&self, digest: &Digest) -> Result<bool, Failed> {
-        if self.is_active()? {
+        let (content, loaded) = (&self.world.content, self.loaded(&digest.to_string())?);
+        if !self.lacks_images(&loaded).await? {
             return Ok(false);
         }
-        self.engine().await?;
-        let (content, loaded) = (&self.world.content, self.loaded(&digest.to_string())?);
         let holdings = bases(&self.world).holdings().await?;
         let is_here = |layer: &Layer| content.holds(&layer.digest, layer.size) || content.has(&layer.diff_id);
         Ok(!holdings.lacking_layers(&loaded.listing.images).into_iter().all(is_here))
@@ -82,12 +85,9 @@ impl Job {
 
     /// Asks again of a release that is here whether it may be installed. It was verified when it came, perhaps long ago: a
     /// courier that names it now must not thereby take this host back, or to another stream. Its dates are not asked
-    /// about again, and what runs already may go on with other parameters.
+    /// about again.
     async fn still_allowed(&self, digest: &Digest) -> Result<(), Failed> {
         let target = &self.operation.target;
-        if self.is_active()? {
-            return Ok(());
-        }
         let trust = self.trust().await?;
         let site = self.world.site()?;
         let fresh = self.world.fresh.borrow().clone().filter(|_| self.operation.origin == Origin::Tether);
@@ -110,10 +110,6 @@ impl Job {
                 Err(problem.into())
             }
         }
-    }
-
-    fn is_active(&self) -> Result<bool, Problem> {
-        Ok(self.active()?.is_some_and(|active| active.release.digest == self.operation.target.digest))
     }
 
     async fn trust(&self) -> Result<Trust, Problem> {

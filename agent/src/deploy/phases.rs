@@ -298,8 +298,17 @@ impl Job {
         Ok(())
     }
 
+    /// Whether the engine lacks any image: asked by name, before all that it has is listed.
+    pub(super) async fn lacks_images(&self, loaded: &Loaded) -> Result<bool, Failed> {
+        let (store, images) = (self.engine().await?.store, &loaded.listing.images);
+        Ok(!load::lacking(&*self.world.engine, store, images).await?.is_empty())
+    }
+
     /// Bytes that the engine will still have to take.
     async fn missing_bytes(&self, loaded: &Loaded) -> Result<u64, Failed> {
+        if !self.lacks_images(loaded).await? {
+            return Ok(0);
+        }
         let needs = bases(&self.world).needs_in_engine(&loaded.listing.images).await?;
         // It keeps what it is sent until it has unpacked it.
         Ok(share(loaded.release.unpacked_bytes, needs.loaded, needs.all).saturating_add(needs.loaded))

@@ -38,6 +38,7 @@ use crate::engine::types::ImageStore;
 use crate::engine::{Engine, EngineInfo};
 use crate::plan::desired::PlacedImage;
 
+pub(crate) use known::lacking;
 pub use loading::Loading;
 
 /// Where the blobs of images are.
@@ -92,7 +93,7 @@ pub async fn ensure(
     blobs: &Arc<dyn Blobs>,
     progress: &Progress,
 ) -> Result<BTreeMap<String, PlacedImage>> {
-    let lacking = known::lacking(engine.as_ref(), info.store, images).await?;
+    let lacking = lacking(engine.as_ref(), info.store, images).await?;
     let lacking: Vec<Image> = lacking.into_iter().map(|image| as_stored(image, blobs.as_ref())).collect();
     if !lacking.is_empty() {
         from_store(engine, info, &lacking, blobs, progress).await?;
@@ -122,7 +123,7 @@ pub async fn stream(
     images: &[Image],
     blobs: &Arc<dyn Blobs>,
 ) -> Result<Streamed> {
-    let lacking = known::lacking(engine.as_ref(), info.store, images).await?;
+    let lacking = lacking(engine.as_ref(), info.store, images).await?;
     let unpacked = |image: &Image| {
         plain_only(info) && image.layers.iter().any(|layer| layer.compression == Compression::Zstd)
     };
@@ -159,7 +160,7 @@ async fn from_store(
                 && !matches!(error.kind, Kind::Blob | Kind::NoSpace) =>
         {
             tracing::warn!(%error, "the engine did not take the images without the layers it should have; sending all");
-            let lacking = known::lacking(engine.as_ref(), info.store, images).await?;
+            let lacking = lacking(engine.as_ref(), info.store, images).await?;
             feed(lacking, nothing).await
         }
         result => result,

@@ -8,7 +8,7 @@ pub mod intake;
 pub mod load;
 pub mod release;
 #[cfg(test)]
-mod resuming;
+pub(crate) mod resuming;
 pub mod room;
 mod stream;
 

@@ -60,6 +60,19 @@ fn line() -> impl Strategy<Value = Line> {
     ]
 }
 
+/// The documents of a bundle as a hub sends them.
+pub(crate) fn as_sent(bundle: &TestBundle) -> Documents {
+    let documents = bundle.documents();
+    Documents {
+        oci_layout: documents.oci_layout,
+        index: documents.index,
+        manifest_json: documents.manifest,
+        deltas: Vec::new(),
+        roots: documents.roots,
+        release: documents.release,
+    }
+}
+
 /// A hub whose line is what it is; good once it has been everything.
 struct Hub {
     lines: Mutex<VecDeque<Line>>,
@@ -70,15 +83,7 @@ struct Hub {
 #[tonic::async_trait]
 impl Courier for Hub {
     async fn documents(&self, _: &str) -> Result<Documents, Problem> {
-        let documents = BUNDLE.documents();
-        Ok(Documents {
-            oci_layout: documents.oci_layout,
-            index: documents.index,
-            manifest_json: documents.manifest,
-            deltas: Vec::new(),
-            roots: documents.roots,
-            release: documents.release,
-        })
+        Ok(as_sent(&BUNDLE))
     }
 
     async fn blob(&self, _: &str, digest: &str, offset: u64) -> Result<ByteStream, Problem> {

@@ -7,6 +7,7 @@ use super::importing::{stored, two_images};
 use super::offered::offer;
 use super::*;
 use crate::host::{ByteStream, Courier};
+use crate::images::resuming::as_sent;
 
 /// A hub with one release, and the blobs that were asked of it.
 #[derive(Clone)]
@@ -15,15 +16,7 @@ struct Hub(Arc<TestBundle>, Arc<Mutex<Vec<Digest>>>);
 #[tonic::async_trait]
 impl Courier for Hub {
     async fn documents(&self, _: &str) -> Result<Documents, Problem> {
-        let documents = self.0.documents();
-        Ok(Documents {
-            oci_layout: documents.oci_layout,
-            index: documents.index,
-            manifest_json: documents.manifest,
-            deltas: Vec::new(),
-            roots: documents.roots,
-            release: documents.release,
-        })
+        Ok(as_sent(&self.0))
     }
 
     async fn blob(&self, _: &str, digest: &str, offset: u64) -> Result<ByteStream, Problem> {

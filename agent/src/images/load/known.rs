@@ -17,7 +17,7 @@ use crate::engine::types::ImageStore;
 const INSPECTIONS: usize = 8;
 
 /// Images that the engine does not have, each once.
-pub(super) async fn lacking(engine: &dyn Engine, store: ImageStore, images: &[Image]) -> Result<Vec<Image>> {
+pub(crate) async fn lacking(engine: &dyn Engine, store: ImageStore, images: &[Image]) -> Result<Vec<Image>> {
     let mut lacking: Vec<Image> = Vec::new();
     let mut seen = BTreeSet::new();
     for image in images.iter().filter(|image| seen.insert(id(image, store))) {
