@@ -61,6 +61,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let config = Config::read(path, args.config.is_some())?;
     let engine = Arc::new(Docker::at(config.engine.clone()));
     let mut place = Place::new(config, engine, Timestamp::now());
+    place.config_file = path.to_owned();
     place.status = tokio::time::timeout(PATIENCE, status(context)).await.unwrap_or_default();
     place.hub = args.hub;
     place.ports = args.port;

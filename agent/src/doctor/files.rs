@@ -21,9 +21,12 @@ impl Check for Files {
 
     async fn look(&self, place: &Place) -> Finding {
         // Who can change the rules can do what the rules forbid; the agent's own user must not be one of them.
-        for path in ["/etc/kedge", "/etc/kedge/guard.toml", "/etc/kedge/agent.toml"] {
-            let Ok(meta) = std::fs::symlink_metadata(place.path(path)) else { continue };
+        let files = [&place.config.guard, &place.config_file];
+        let paths = files.into_iter().flat_map(|file| file.ancestors().take(2));
+        for path in paths.filter(|path| !path.as_os_str().is_empty()) {
+            let Ok(meta) = std::fs::metadata(place.path(path)) else { continue };
             if meta.uid() != 0 || meta.mode() & 0o022 != 0 {
+                let path = path.display();
                 return Finding::bad(
                     format!("{path} can be changed by others than root"),
                     format!("Run `chown root:root {path}` and `chmod go-w {path}`"),

@@ -20,6 +20,7 @@ mod state;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod unit;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Place {
     /// The agent's configuration.
     pub config: Config,
+    /// The file that it was read from.
+    pub config_file: PathBuf,
     /// The engine, asked as the caller's user.
     pub engine: Arc<dyn Engine>,
     /// What the agent says, where it answers.
@@ -61,6 +64,7 @@ impl Place {
     pub fn new(config: Config, engine: Arc<dyn Engine>, now: Timestamp) -> Self {
         Self {
             config,
+            config_file: Config::DEFAULT_PATH.into(),
             engine,
             status: None,
             hub: None,
@@ -83,11 +87,12 @@ impl Place {
         Some(text.trim_end().to_owned())
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
         if self.root.as_os_str().is_empty() {
-            PathBuf::from(path)
+            path.to_owned()
         } else {
-            self.root.join(path.trim_start_matches('/'))
+            self.root.join(path.strip_prefix("/").unwrap_or(path))
         }
     }
 

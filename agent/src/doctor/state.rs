@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 
-use super::{Check, Finding, Place};
+use super::{Check, Finding, Place, unit};
 
 /// Magic numbers of file systems, from statfs(2).
 const FORGETFUL: [(i64, &str); 2] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs")];
@@ -36,6 +36,14 @@ impl Check for State {
             return Finding::bad(
                 format!("{shown} is on a file system that is mounted for reading only"),
                 "Mount it for writing, or name another folder as `state_dir` in agent.toml and as ReadWritePaths= by `systemctl edit kedge`",
+            );
+        }
+        // An agent that answers does write there.
+        let kept_out = || unit::writable(place)?.iter().all(|open| !folder.starts_with(open)).then_some(());
+        if place.status.is_none() && kept_out().is_some() {
+            return Finding::bad(
+                format!("the service may not write to {shown}"),
+                format!("Run `systemctl edit kedge` and give ReadWritePaths={shown} below [Service]"),
             );
         }
         // Whether 32 or 64 bits, the number is the lower ones.

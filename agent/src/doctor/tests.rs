@@ -129,6 +129,58 @@ async fn a_state_folder_that_forgets_or_is_open_to_all_is_bad() {
 }
 
 #[tokio::test]
+async fn a_state_folder_that_the_unit_does_not_let_the_agent_write_to_is_bad() {
+    let mut made = healthy();
+    let shipped = include_str!("../../../packaging/systemd/kedge.service");
+    made.place.config.state_dir = "/var/lib/kedge".into();
+    made.write("/lib/systemd/system/kedge.service", shipped);
+    assert_ne!(made.verdict("state").await, Verdict::Bad);
+    made.place.config.state_dir = "/srv/kedge/state".into();
+    let line = made.line("state").await;
+    assert_eq!(line.verdict, Verdict::Bad, "{line:?}");
+    assert!(line.mend.unwrap().contains("ReadWritePaths=/srv/kedge/state"));
+    let drop_in = "/etc/systemd/system/kedge.service.d/override.conf";
+    for (text, verdict_is_bad) in [
+        ("[Service]\nReadWritePaths=/srv/other -/srv/kedge\n", false),
+        ("[Service]\nReadWritePaths=/srv/kedge\nReadWritePaths=\n", true),
+        ("[Service]\nReadWritePaths=/srv/ked\n", true),
+        ("[Service]\nProtectSystem=full\n", false),
+    ] {
+        made.write(drop_in, text);
+        assert_eq!(made.verdict("state").await == Verdict::Bad, verdict_is_bad, "{text}");
+    }
+    // A whole unit of the customer's own takes the place of the shipped one.
+    std::fs::remove_file(made.place.path(drop_in)).unwrap();
+    made.write("/etc/systemd/system/kedge.service", "[Service]\nExecStart=/usr/bin/kedge agent\n");
+    assert_ne!(made.verdict("state").await, Verdict::Bad);
+}
+
+#[tokio::test]
+async fn rules_that_others_than_root_can_change_are_bad_wherever_they_lie() {
+    use std::os::unix::fs::PermissionsExt;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: what this makes belongs to root only when root runs it");
+        return;
+    }
+    let mut made = healthy();
+    made.place.config.guard = "/srv/rules/guard.toml".into();
+    made.place.config_file = "/srv/conf/agent.toml".into();
+    for path in ["/srv/rules/guard.toml", "/srv/conf/agent.toml"] {
+        made.write(path, "");
+        let mode = |mode| std::fs::Permissions::from_mode(mode);
+        for path in Path::new(path).ancestors().take(2) {
+            let there = made.place.path(path);
+            let before = std::fs::metadata(&there).unwrap().permissions();
+            std::fs::set_permissions(&there, mode(0o777)).unwrap();
+            let line = made.line("files").await;
+            assert_eq!(line.verdict, Verdict::Bad);
+            assert!(line.saw.starts_with(&format!("{} ", path.display())), "{line:?}");
+            std::fs::set_permissions(&there, before).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_clock_that_cannot_be_right_is_bad() {
     let mut made = healthy();
     made.place.now = "1970-01-02T00:00:00Z".parse().unwrap();

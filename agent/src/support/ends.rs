@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use kedge_bundle::digest::Digest;
+
+use super::core::again;
 use super::core::grant::{Event, Grant, Phase, Reason};
-use super::{Support, container, recordings};
+use super::{Support, container, news, place, problem, recordings};
 use crate::audit;
+use crate::licence::newest_root;
 use crate::problem::Problem;
 use crate::store::{state_folder, write_file};
 
@@ -137,6 +141,7 @@ impl Support {
 
     async fn keep_grants(&self) {
         self.sweep_strays().await;
+        let mut looked_under = None;
         loop {
             let open: Vec<Grant> = {
                 let desk = self.inner.desk.lock().await;
@@ -146,6 +151,7 @@ impl Support {
                 self.inner.changed.notified().await;
                 continue;
             }
+            self.look_again(&open, &mut looked_under).await;
             for grant in open {
                 // A session that runs looks after itself.
                 if self.live().contains_key(grant.id()) {
@@ -162,6 +168,32 @@ impl Support {
                 }
             }
             tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// Ends what is not permitted any more, also while it runs, if the vendor's newest root is another one than the `last` time.
+    async fn look_again(&self, grants: &[Grant], last: &mut Option<Digest>) {
+        let world = &self.inner.world;
+        let root = {
+            let trust = world.trust.lock().await;
+            let newest = trust.as_ref().and_then(|trust| trust.root.as_ref()).map(|root| root.fingerprint);
+            if newest == *last {
+                return;
+            }
+            *last = newest;
+            newest_root(trust.as_ref()).ok()
+        };
+        let now = world.clock.moment();
+        // Whatever the switch says: it ends grants by itself.
+        let place = place(world, root.as_ref(), &now, false);
+        for grant in grants.iter().filter(|grant| !grant.is_over()) {
+            let Err(refusal) = again::holds(&place, grant) else { continue };
+            self.end_for(grant.id(), Reason::Withdrawn).await;
+            let why = problem(refusal);
+            tracing::warn!(grant = grant.id(), "a support session is permitted no more: {why}");
+            if let Err(problem) = world.audit(news::not_taken(Some(grant.id().to_owned()), &why)).await {
+                tracing::error!(grant = grant.id(), %problem, "it could not be written down why a support session was ended");
+            }
         }
     }
 

@@ -182,6 +182,17 @@ impl Rig {
         (id, engineer, held)
     }
 
+    /// The vendor signs for support with another key from now on, and this host knows it.
+    async fn withdraw_key(&self, support: &Support) {
+        let mut later = self.vendor.clone();
+        let other = Vendor::new("another").roots[0].roles.support.clone();
+        later.rotate(&[], |root| root.roles.support = other);
+        let envelope = String::from_utf8(later.envelopes[1].clone()).unwrap();
+        let payload = kedge_bundle::envelope::Envelope::parse(envelope.as_bytes()).unwrap().payload;
+        let root = AcceptedRoot { version: 2, epoch: 1, fingerprint: Digest::of(&payload), envelope };
+        support.inner.world.trust.lock().await.as_mut().unwrap().root = Some(root);
+    }
+
     pub(super) fn audited(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("audit.jsonl")).unwrap()
     }
@@ -207,13 +218,16 @@ impl Engineer {
 
     /// The last word.
     async fn ended(&mut self) -> String {
-        loop {
-            match self.hear().await {
-                Some(frame::Body::Ended(ended)) => return ended.message,
-                Some(_) => {}
-                None => panic!("it ended without a word"),
+        let word = async {
+            loop {
+                match self.hear().await {
+                    Some(frame::Body::Ended(ended)) => return ended.message,
+                    Some(_) => {}
+                    None => panic!("it ended without a word"),
+                }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(20), word).await.expect("it does not end")
     }
 
     /// A shell that runs.
@@ -251,33 +265,52 @@ async fn what_is_on_record_is_looked_at_again_at_the_next_start() {
     drop(support);
     let support = rig.start(&ASK.replace(", 'shell'", "")).await;
     for id in [&asked, &approved] {
-        assert_eq!(phase(&support, id).await, Phase::Closed(Reason::Denied));
+        assert_eq!(phase(&support, id).await, Phase::Closed(Reason::Withdrawn));
         let why = rig.audited().lines().filter(|line| line.contains(id) && line.contains("KE-6403")).count();
         assert_eq!(why, 1, "{}", rig.audited());
     }
 }
 
 #[tokio::test]
-async fn a_grant_whose_key_the_vendor_has_withdrawn_is_denied_and_not_opened() {
+async fn a_grant_whose_key_the_vendor_has_withdrawn_is_not_approved_and_not_opened() {
     let rig = Rig::new();
     let support = rig.start(ASK).await;
     let (asked, approved) = (rig.ask(&support).await, rig.approved(&support).await);
-    let mut later = rig.vendor.clone();
-    let other = Vendor::new("another").roots[0].roles.support.clone();
-    later.rotate(&[], |root| root.roles.support = other);
-    let envelope = String::from_utf8(later.envelopes[1].clone()).unwrap();
-    let payload = kedge_bundle::envelope::Envelope::parse(envelope.as_bytes()).unwrap().payload;
-    let root = AcceptedRoot { version: 2, epoch: 1, fingerprint: Digest::of(&payload), envelope };
-    support.inner.world.trust.lock().await.as_mut().unwrap().root = Some(root);
+    rig.withdraw_key(&support).await;
     let (mut engineer, held) = Rig::line(&support, &approved);
     rig.greet(&support, &approved, &mut engineer).await;
     assert!(!engineer.ended().await.is_empty());
     held.await.unwrap();
-    assert_eq!(phase(&support, &approved).await, Phase::Closed(Reason::Denied));
+    assert_eq!(phase(&support, &approved).await, Phase::Closed(Reason::Withdrawn));
     let yes = Answer::Approve { by: "bea", seen: None, narrowed: None };
     assert!(support.decide(&asked, yes).await.is_err());
-    assert_eq!(phase(&support, &asked).await, Phase::Closed(Reason::Denied));
+    assert_eq!(phase(&support, &asked).await, Phase::Closed(Reason::Withdrawn));
     assert_eq!(rig.audited().matches("KE-2101").count(), 2, "{}", rig.audited());
+}
+
+#[tokio::test]
+async fn a_session_whose_key_the_vendor_withdraws_is_ended_while_it_runs_and_so_is_all_that_waits() {
+    let rig = Rig::new();
+    let support = rig.start(ASK).await;
+    let keep = tokio::spawn({
+        let support = support.clone();
+        async move { support.keep().await }
+    });
+    let (id, mut engineer, held) = rig.open(&support).await;
+    let (asked, approved) = (rig.ask(&support).await, rig.approved(&support).await);
+    engineer.shell().await;
+    until(|| rig.containers(&id) == 1).await;
+    rig.withdraw_key(&support).await;
+    assert_eq!(engineer.ended().await, Reason::Withdrawn.to_string());
+    held.await.unwrap();
+    let all = [id.clone(), asked, approved];
+    support.until_closed(&all).await;
+    for id in &all {
+        assert_eq!(phase(&support, id).await, Phase::Closed(Reason::Withdrawn));
+    }
+    assert_eq!(rig.containers(&id), 0);
+    until(|| rig.audited().matches("KE-2101").count() == 3).await;
+    keep.abort();
 }
 
 #[tokio::test]

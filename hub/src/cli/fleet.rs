@@ -8,7 +8,7 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use kedge_proto::hub::v1::{FleetRequest, Host, RevokeHostRequest};
 use kedge_proto::name;
-use kedge_proto::v1::{DeploymentStatus, HostStatus};
+use kedge_proto::v1::{DeploymentStatus, HostStatus, ServiceStatus};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
@@ -154,7 +154,7 @@ fn overview<'a>(hosts: impl Iterator<Item = &'a Host>, now: Timestamp) -> Table 
                 connection(host, now),
                 or_dash(&deployment.name),
                 version(deployment),
-                if is_there { name::of_phase(deployment.phase).replace('_', " ") } else { "-".to_owned() },
+                if is_there { phase(deployment) } else { "-".to_owned() },
                 if is_there { name::of_health(deployment.health) } else { "-".to_owned() },
                 problem(deployment),
             ]);
@@ -188,11 +188,36 @@ fn version(deployment: &DeploymentStatus) -> String {
     }
 }
 
+fn phase(deployment: &DeploymentStatus) -> String {
+    let paused = if deployment.paused { ", paused" } else { "" };
+    format!("{}{paused}", name::of_phase(deployment.phase).replace('_', " "))
+}
+
+/// What is wrong now, else what went wrong last.
 fn problem(deployment: &DeploymentStatus) -> String {
-    deployment
-        .last_problem
-        .as_ref()
-        .map_or("-".to_owned(), |problem| format!("{} {}", problem.code, problem.message))
+    let crash = deployment.services.iter().find_map(crash);
+    let last = || deployment.last_problem.as_ref().map(|p| format!("{} {}", p.code, p.message));
+    crash.or_else(last).unwrap_or_else(|| "-".to_owned())
+}
+
+fn crash(service: &ServiceStatus) -> Option<String> {
+    let crash = service.crash_loop.as_ref()?;
+    Some(format!("{} keeps ending: {} times, exit code {}", service.name, crash.count, crash.exit_code))
+}
+
+/// What a person has to know of a deployment beyond its services, a line each.
+fn notes(deployment: &DeploymentStatus, now: Timestamp) -> Vec<String> {
+    let ago = |at: &str| format!("{} ago", out::distance(at, now));
+    let because = |reason: &str| if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let paused =
+        deployment.pause.iter().map(|p| format!("paused by {} {}{}", p.by, ago(&p.at), because(&p.reason)));
+    let crashes = deployment.services.iter().filter_map(crash);
+    let problem = deployment.last_problem.iter().map(|p| format!("last problem: {} {}", p.code, p.message));
+    let drift = deployment
+        .last_drift
+        .iter()
+        .map(|drift| format!("drift {}, {}: {}", ago(&drift.at), drift.outcome, drift.what.join("; ")));
+    paused.chain(crashes).chain(problem).chain(drift).collect()
 }
 
 /// The newest head of the audit log, as `kedge audit verify --head` takes it, and what does not go with those before.
@@ -246,12 +271,12 @@ fn details(host: &Host, now: Timestamp) -> String {
         let state = [
             format!("Deployment {}", deployment.name),
             version(deployment),
-            name::of_phase(deployment.phase).replace('_', " "),
+            phase(deployment),
             name::of_health(deployment.health),
         ];
         text.push_str(&format!("\n{}\n", out::clean(&state.join(", "))));
-        if let Some(problem) = &deployment.last_problem {
-            text.push_str(&format!("  last problem: {} {}\n", problem.code, out::clean(&problem.message)));
+        for note in notes(deployment, now) {
+            text.push_str(&format!("  {}\n", out::clean(&note)));
         }
         let mut table =
             Table::new(["  SERVICE", "RUNNING", "HEALTH", "STATE", "RESTARTS", "PORTS", "MESSAGE"]);
@@ -283,7 +308,7 @@ fn details(host: &Host, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kedge_proto::v1::{Health, Phase, Problem, Release};
+    use kedge_proto::v1::{CrashLoop, Drift, Health, Pause, Phase, Problem, Release};
 
     fn now() -> Timestamp {
         "2026-11-21T12:00:00Z".parse().unwrap()
@@ -345,6 +370,46 @@ mod tests {
             ]
         );
         assert_eq!(lines[2], ["h-2", "-", "acme", "no, 60 s ago", "-", "-", "-", "-", "-"]);
+    }
+
+    #[test]
+    fn who_paused_what_keeps_ending_and_what_drifted_is_told() {
+        let crash_loop = CrashLoop { count: 6, exit_code: 137, ..Default::default() };
+        let web =
+            ServiceStatus { name: "web".into(), crash_loop: Some(crash_loop), ..ServiceStatus::default() };
+        let pause = Pause {
+            by: "bea".into(),
+            at: "2026-11-21T11:00:00Z".into(),
+            reason: "restore\x1b[2J, ticket 4711".into(),
+        };
+        let drift = Drift {
+            at: "2026-11-21T11:59:00Z".into(),
+            what: vec!["db was removed".into()],
+            outcome: "put right".into(),
+        };
+        let deployment = DeploymentStatus {
+            name: "shop".into(),
+            phase: Phase::Active.into(),
+            paused: true,
+            pause: Some(pause),
+            services: vec![web],
+            last_problem: Some(Problem { code: "KE-3001".into(), ..Default::default() }),
+            last_drift: Some(drift),
+            ..Default::default()
+        };
+        assert_eq!(phase(&deployment), "active, paused");
+        assert_eq!(problem(&deployment), "web keeps ending: 6 times, exit code 137");
+        let status = HostStatus { deployments: vec![deployment], ..Default::default() };
+        let text = details(&Host { status: Some(status), ..Default::default() }, now());
+        for line in [
+            "  paused by bea 60 min ago: restore",
+            "  web keeps ending: 6 times, exit code 137",
+            "  last problem: KE-3001",
+            "  drift 60 s ago, put right: db was removed",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains('\x1b'), "{text:?}");
     }
 
     #[test]

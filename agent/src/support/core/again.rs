@@ -6,7 +6,7 @@ use kedge_bundle::roles::Root;
 use kedge_bundle::support;
 
 use super::Moment;
-use super::grant::{Event, Grant, Phase, Window};
+use super::grant::{Event, Grant, Phase, Reason, Window};
 use super::refusal::Refusal;
 use super::verify::in_window;
 use crate::guard::support::{Mode, Support};
@@ -31,11 +31,11 @@ pub struct Place<'a> {
 pub struct Next {
     /// The grant from now on.
     pub grant: Grant,
-    /// Why it was denied instead of what the event was for.
+    /// Why it was ended instead of what the event was for.
     pub refused: Option<Refusal>,
 }
 
-/// As [`Grant::after`]; but what is approved, opened or found at a start is looked at again, and denied where it would no longer
+/// As [`Grant::after`]; but what is approved, opened or found at a start is looked at again, and ended where it would no longer
 /// be taken.
 ///
 /// # Errors
@@ -48,12 +48,18 @@ pub fn next(place: &Place<'_>, grant: &Grant, event: &Event) -> Result<Next, Ref
         None => Ok(Next { grant: next, refused: None }),
         // What the switch does to grants is its own.
         Some(Refusal::Off) => Err(Refusal::Off),
-        Some(refusal) => Ok(Next { grant: grant.after(&Event::Deny, place.now)?, refused: Some(refusal) }),
+        Some(refusal) => {
+            let ended = grant.after(&Event::End(Reason::Withdrawn), place.now)?;
+            Ok(Next { grant: ended, refused: Some(refusal) })
+        }
     }
 }
 
-/// Whether a grant that was taken would be taken now.
-fn holds(place: &Place<'_>, grant: &Grant) -> Result<(), Refusal> {
+/// Whether a grant that was taken would be taken now, on the terms that were consented to.
+///
+/// # Errors
+/// Why it would not.
+pub fn holds(place: &Place<'_>, grant: &Grant) -> Result<(), Refusal> {
     let unknown = || Refusal::State("signed under a root that this host does not know".into());
     let read = support::read(place.root.ok_or_else(unknown)?, grant.file.as_bytes())?;
     if read.digest != grant.digest {
@@ -97,7 +103,7 @@ mod tests {
     use kedge_bundle::support::{Scope, testing::request};
     use kedge_bundle::testing::{Vendor, now};
 
-    use super::super::grant::{Consent, Reason};
+    use super::super::grant::Consent;
     use super::*;
 
     struct World {
@@ -165,25 +171,25 @@ mod tests {
     }
 
     #[test]
-    fn what_the_rules_or_the_root_no_longer_permit_is_denied_wherever_it_stands() {
-        let denied = |change: &dyn Fn(&mut World), is_why: &dyn Fn(&Refusal) -> bool| {
+    fn what_the_rules_or_the_root_no_longer_permit_is_ended_wherever_it_stands() {
+        let ended = |change: &dyn Fn(&mut World), is_why: &dyn Fn(&Refusal) -> bool| {
             for next in becomes(change) {
                 let next = next.unwrap();
                 assert!(next.refused.as_ref().is_some_and(is_why), "{next:?}");
-                assert_eq!(next.grant.phase, Phase::Closed(Reason::Denied));
+                assert_eq!(next.grant.phase, Phase::Closed(Reason::Withdrawn));
             }
         };
         let ceiling = |refusal: &Refusal| matches!(refusal, Refusal::Ceiling(_));
         let mode = |refusal: &Refusal| matches!(refusal, Refusal::Mode(_));
-        denied(&|world| world.rules = rules("mode = 'ask'\nscopes = ['logs']"), &ceiling);
-        denied(&|world| world.rules = rules(&format!("{ASK}\nmax_session_seconds = 59")), &ceiling);
-        denied(&|world| world.rules.targets = ["crm".parse().unwrap()].into(), &ceiling);
-        denied(&|world| world.rules.mode = Mode::Deny, &mode);
+        ended(&|world| world.rules = rules("mode = 'ask'\nscopes = ['logs']"), &ceiling);
+        ended(&|world| world.rules = rules(&format!("{ASK}\nmax_session_seconds = 59")), &ceiling);
+        ended(&|world| world.rules.targets = ["crm".parse().unwrap()].into(), &ceiling);
+        ended(&|world| world.rules.mode = Mode::Deny, &mode);
         let other = Vendor::new("another").roots[0].roles.support.clone();
-        denied(&|world| world.vendor.rotate(&[], |root| root.roles.support = other.clone()), &|refusal| {
+        ended(&|world| world.vendor.rotate(&[], |root| root.roles.support = other.clone()), &|refusal| {
             matches!(refusal, Refusal::Document(_))
         });
-        denied(&|world| world.vendor.roots.clear(), &|refusal| matches!(refusal, Refusal::State(_)));
+        ended(&|world| world.vendor.roots.clear(), &|refusal| matches!(refusal, Refusal::State(_)));
         // A word on this host where a signed one is wanted now, or only a window.
         let [_, opened, asked, found] = becomes(|world| world.rules.mode = Mode::AskSigned);
         assert!(asked.unwrap().refused.is_none());

@@ -50,6 +50,8 @@ pub enum Reason {
     Restarted,
     /// The machine was started anew.
     Rebooted,
+    /// The vendor's key that signed for it, or the customer's rules that permitted it, count no more.
+    Withdrawn,
 }
 
 impl fmt::Display for Reason {
@@ -68,6 +70,7 @@ impl fmt::Display for Reason {
             Self::Tampered => "a message was tampered with on its way",
             Self::Restarted => "the agent was restarted",
             Self::Rebooted => "the machine was restarted",
+            Self::Withdrawn => "the vendor's key or the customer's rules permit it no more",
         })
     }
 }
