@@ -111,13 +111,13 @@ pub async fn run_with(
         tokio::spawn(while_polled(pulse("reporter"), reports)),
         tokio::spawn(service_manager::say_status(host.status())),
         tokio::spawn(service_manager::feed_watchdog(world.pulses.clone())),
-        tokio::spawn(know_the_engine(Arc::clone(&world), kind)),
-        tokio::spawn(watch_the_disk(Arc::clone(&world))),
-        tokio::spawn(timekeeper::keep(Arc::clone(&world))),
-        tokio::spawn(tell_the_audit_head(Arc::clone(&world))),
+        tokio::spawn(while_polled(pulse("engine's version"), know_the_engine(Arc::clone(&world), kind))),
+        tokio::spawn(while_polled(pulse("disk"), watch_the_disk(Arc::clone(&world)))),
+        tokio::spawn(while_polled(pulse("time"), timekeeper::keep(Arc::clone(&world)))),
+        tokio::spawn(while_polled(pulse("audit head"), tell_the_audit_head(Arc::clone(&world)))),
         tokio::spawn({
-            let support = host.support().clone();
-            async move { support.keep().await }
+            let (pulse, support) = (pulse("support"), host.support().clone());
+            async move { while_polled(pulse, support.keep()).await }
         }),
     ];
     let config = Arc::new(world.config.clone());

@@ -108,7 +108,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// For a task that begins. It is watched until the pulse is dropped.
+    /// For a task that begins. It is watched until the pulse is dropped, and for good where a panic drops it.
     pub fn pulse(&self, name: impl Into<String>) -> Pulse {
         let id = self.inner.book().enter(name.into());
         Pulse { id, rounds: self.inner.round.subscribe(), inner: Arc::clone(&self.inner) }
@@ -162,7 +162,10 @@ impl Pulse {
 
 impl Drop for Pulse {
     fn drop(&mut self) {
-        self.inner.book().leave(self.id);
+        // What a panic ends owes its answer for good: nobody does its work until the agent is started anew.
+        if !std::thread::panicking() {
+            self.inner.book().leave(self.id);
+        }
     }
 }
 
@@ -230,6 +233,17 @@ mod tests {
         }
         tokio::time::sleep(at(1)).await;
         assert_eq!(names(&registry.wedged(at(41), PATIENCE)), ["stuck"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_a_panic_ends_is_wedged_and_one_that_ends_is_not() {
+        let registry = Registry::default();
+        let (fine, mut ill) = (registry.pulse("fine"), registry.pulse("ill"));
+        tokio::spawn(async move { drop(fine) }).await.unwrap();
+        let task = tokio::spawn(async move { ill.work(at(100), async { panic!("on purpose") }).await });
+        let _: () = task.await.unwrap_or_default();
+        registry.ping(at(0));
+        assert_eq!(names(&registry.wedged(at(31), PATIENCE)), ["ill"]);
     }
 
     #[tokio::test(start_paused = true)]

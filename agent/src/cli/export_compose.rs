@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use kedge_proto::local::v1 as local;
@@ -65,20 +65,33 @@ fn write(dir: &Path, files: &[local::ExportedFile]) -> std::io::Result<()> {
                 file.path.escape_debug()
             )));
         }
-        let path = dir.join(inside);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
+        make_folders(dir, inside.parent())?;
         let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(file.mode & 0o777);
-        options.open(&path)?.write_all(&file.content)?;
+        options.write(true).create_new(true).mode(0o600);
+        let mut written = options.open(dir.join(inside))?;
+        written.write_all(&file.content)?;
+        // Whatever the umask: containers read these with users of their own.
+        written.set_permissions(fs::Permissions::from_mode(file.mode & 0o777))?;
+    }
+    Ok(())
+}
+
+/// Folders that everyone may look into, below one that only the caller may enter.
+fn make_folders(dir: &Path, inside: Option<&Path>) -> std::io::Result<()> {
+    let mut folder = dir.to_owned();
+    for name in inside.into_iter().flat_map(Path::components) {
+        folder.push(name);
+        match fs::create_dir(&folder) {
+            Ok(()) => fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -90,9 +103,16 @@ mod tests {
     fn files_are_written_once_with_their_modes_and_never_outside() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("shop");
-        write(&dir, &[file(".env"), file("conf/nginx.conf")]).unwrap();
+        let open = local::ExportedFile { mode: 0o644, ..file("conf/d/nginx.conf") };
+        // In a process of its own the umask could be set; that these do not depend on it shows in bits that it takes away.
+        let shared = local::ExportedFile { mode: 0o666, ..file("shared") };
+        write(&dir, &[file(".env"), open, shared]).unwrap();
         let mode = |path: &str| fs::metadata(dir.join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(".env"), mode("")), (0o600, 0o700));
+        assert_eq!(
+            (mode("conf"), mode("conf/d"), mode("conf/d/nginx.conf"), mode("shared")),
+            (0o755, 0o755, 0o644, 0o666)
+        );
         assert!(write(&dir, &[file("a")]).is_err());
         for bad in ["../a", "/etc/a", "a/../../b"] {
             assert!(write(&folder.path().join("other"), &[file(bad)]).is_err(), "{bad}");

@@ -5,6 +5,7 @@ use kedge_bundle::verify::{Advance, Counter, Documents, Verified};
 
 use super::status::sentence;
 use crate::codes;
+use crate::engine::types::EngineInfo;
 use crate::images::delta::Bases;
 use crate::images::intake::Taken;
 use crate::images::release::{self, load, parse_digest};
@@ -15,7 +16,7 @@ use crate::world::World;
 
 /// Room on the disks that a release needs.
 pub fn room(world: &World) -> Disks {
-    let engine = world.engine_kind.borrow().as_ref().map(|info| std::path::PathBuf::from(&info.root_dir));
+    let engine = world.engine_kind.borrow().as_ref().map(EngineInfo::image_dir);
     Disks {
         state: world.config.state_dir.clone(),
         // Where the engine's folder is another machine's or hidden from us, only our own disk can be asked.

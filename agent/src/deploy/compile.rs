@@ -15,7 +15,7 @@ use kedge_compose::{MemoryFiles, Options};
 
 use super::adoption::{self, AdoptionRecord};
 use super::export::{self, Parts};
-use super::files::{BundleFile, PROJECT_ROOT, Placer};
+use super::files::{self, BundleFile, PROJECT_ROOT, Placer};
 use super::secrets::{Secrets, generate};
 use crate::codes;
 use crate::engine::types::EngineInfo;
@@ -231,7 +231,7 @@ fn parts(inputs: &Inputs<'_>, release: &Loaded) -> Result<Parts, Problem> {
         profiles: profiles(&product, inputs.features),
         values: resolve(inputs, &product)?,
         files: files.into_iter().map(|(path, file)| (path, (file.bytes, file.executable))).collect(),
-        images: export::images(&compiled),
+        services: export::services(&compiled, &files::data_folder(&inputs.folder)),
         product,
     })
 }
@@ -344,6 +344,7 @@ fn place(
         generation: inputs.generation,
         images,
         file: &|used| placer.place(used),
+        relabel: inputs.engine.is_selinux(),
         working_dir: &working_dir,
         config_files: &config_files,
         labels: &BTreeMap::new(),

@@ -1,24 +1,27 @@
 //! What plain `docker compose` needs to go on with a deployment: the vendor's files as they were signed, this host's values as
-//! `.env`, and an override that names the images by what they are.
+//! `.env`, and an override that names the images by what they are and the folders that containers fill by where they lie.
 //!
 //! ```text
 //! DIR/compose.yaml, nginx.conf, …   the release's own files
-//! DIR/kedge.override.yaml           images by ID, never pulled
+//! DIR/kedge.override.yaml           images by ID, never pulled; folders with data, where they are
 //! DIR/.env                          project name, which files, profiles, parameters; secrets where asked for; mode 0600
 //! ```
 //!
 //! The project keeps its name, so its networks, volumes and containers are the ones that run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use kedge_bundle::parameters::Resolved;
 use kedge_bundle::product::Product;
+use kedge_compose::model::{Mount, MountKind};
 use kedge_proto::local::v1::{ExportReply, ExportedFile};
 
 use super::compile::{self, Compiled};
 use super::preview;
 use crate::audit;
+use crate::engine::ContainerSpec;
 use crate::problem::Problem;
 use crate::world::World;
 
@@ -38,8 +41,17 @@ pub struct Parts {
     pub values: Resolved,
     /// The release's files: content, and whether executable.
     pub files: BTreeMap<String, (Vec<u8>, bool)>,
-    /// IDs of images by service.
-    pub images: BTreeMap<String, String>,
+    /// What the override says of each service.
+    pub services: BTreeMap<String, Service>,
+}
+
+/// What of a service is this host's.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Service {
+    /// ID of its image.
+    pub image: String,
+    /// Mounts of folders that it fills. To plain compose a relative path in the vendor's file would be another, empty folder.
+    pub data: Vec<Mount>,
 }
 
 /// Exports the active generation. Writes nothing but, where secrets leave, to the audit log.
@@ -60,10 +72,18 @@ pub async fn of_active(
     Ok(write(&parts, secrets))
 }
 
-/// IDs of images by service, as the containers of a compiled release have them.
-pub fn images(compiled: &Compiled) -> BTreeMap<String, String> {
+/// What of the services of a compiled release is this host's; `data` is where folders lie that containers fill.
+pub fn services(compiled: &Compiled, data: &Path) -> BTreeMap<String, Service> {
+    let is_data = |mount: &&Mount| {
+        let below = |source: &String| Path::new(source).starts_with(data);
+        mount.kind == MountKind::Bind && mount.source.as_ref().is_some_and(below)
+    };
+    let of_host = |spec: &ContainerSpec| Service {
+        image: spec.image.clone(),
+        data: spec.mounts.iter().filter(is_data).cloned().collect(),
+    };
     let containers = compiled.desired.containers.values();
-    containers.map(|wanted| (wanted.service.clone(), wanted.spec.image.clone())).collect()
+    containers.map(|wanted| (wanted.service.clone(), of_host(&wanted.spec))).collect()
 }
 
 fn write(parts: &Parts, secrets: bool) -> ExportReply {
@@ -81,12 +101,21 @@ fn write(parts: &Parts, secrets: bool) -> ExportReply {
         content: content.into_bytes(),
         mode,
     };
-    files.push(file(OVERRIDE, overriding(&parts.images), 0o644));
+    files.push(file(OVERRIDE, overriding(&parts.services), 0o644));
     files.push(file(".env", environment(parts, secrets), 0o600));
     let mut notes = vec![format!(
         "`docker compose up -d --no-recreate` in that folder takes over what runs; without --no-recreate it makes the containers of {} anew, on the same volumes",
         parts.project
     )];
+    let data: BTreeSet<&str> =
+        parts.services.values().flat_map(|s| &s.data).filter_map(|mount| mount.source.as_deref()).collect();
+    if !data.is_empty() {
+        let data: Vec<&str> = data.into_iter().collect();
+        notes.push(format!(
+            "data of the stack stays in {}: to move it, stop the stack, and name the new place in {OVERRIDE}",
+            data.join(", ")
+        ));
+    }
     if !secrets && !parts.values.secrets.is_empty() {
         let names: Vec<&str> = parts.values.secrets.keys().map(String::as_str).collect();
         notes.push(format!("without --secrets the values of {} are missing in .env", names.join(", ")));
@@ -99,15 +128,38 @@ fn write(parts: &Parts, secrets: bool) -> ExportReply {
     ExportReply { project: parts.project.clone(), files, notes }
 }
 
-fn overriding(images: &BTreeMap<String, String>) -> String {
+fn overriding(services: &BTreeMap<String, Service>) -> String {
     let mut text = String::from(
-        "# The images as this host has them. Remove a service's lines to take its image from a registry.\nservices:\n",
+        "# The images as this host has them. Remove image and pull_policy of a service to take it from a registry.\nservices:\n",
     );
-    for (service, image) in images {
-        let service = serde_json::Value::from(service.as_str());
-        text.push_str(&format!("  {service}:\n    image: \"{image}\"\n    pull_policy: never\n"));
+    for (name, service) in services {
+        let (name, image) = (serde_json::Value::from(name.as_str()), &service.image);
+        text.push_str(&format!("  {name}:\n    image: \"{image}\"\n    pull_policy: never\n"));
+        if !service.data.is_empty() {
+            text.push_str("    volumes:\n");
+        }
+        for mount in &service.data {
+            text.push_str(&format!("      - {}\n", volume(mount)));
+        }
     }
     text
+}
+
+/// A mount in compose's long form, on one line: it takes the place of the one with the same target.
+fn volume(mount: &Mount) -> serde_json::Value {
+    // A dollar sign is the beginning of a variable there.
+    let literal = |text: &str| text.replace('$', "$$");
+    let mut volume = serde_json::json!({
+        "type": "bind",
+        "source": mount.source.as_deref().map(literal),
+        "target": literal(&mount.target),
+        "read_only": mount.read_only,
+    });
+    let bind = [("selinux", &mount.bind_selinux), ("propagation", &mount.bind_propagation)];
+    for (key, value) in bind.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+        volume["bind"][key] = literal(value).into();
+    }
+    volume
 }
 
 fn environment(parts: &Parts, secrets: bool) -> String {
@@ -177,7 +229,7 @@ mod tests {
             profiles: vec!["full".into()],
             values,
             files: [("compose.yaml".to_owned(), (b"services: {}".to_vec(), false))].into(),
-            images: [("web".to_owned(), "sha256:abc".to_owned())].into(),
+            services: [("web".to_owned(), Service { image: "sha256:abc".into(), data: Vec::new() })].into(),
         }
     }
 
@@ -216,5 +268,28 @@ mod tests {
             text(&reply, OVERRIDE).contains("\"web\":\n    image: \"sha256:abc\"\n    pull_policy: never")
         );
         assert_eq!(text(&reply, "compose.yaml"), "services: {}");
+    }
+
+    #[test]
+    fn folders_that_containers_fill_are_named_where_they_are_and_said_to_stay() {
+        let mut parts = parts();
+        let data = Mount {
+            kind: MountKind::Bind,
+            source: Some("/state/shop/binds/a$b".into()),
+            target: "/data".into(),
+            bind_selinux: Some("z".into()),
+            ..Mount::default()
+        };
+        parts.services.get_mut("web").unwrap().data.push(data);
+        let reply = write(&parts, false);
+        let text = text(&reply, OVERRIDE);
+        let (_, line) = text.split_once("    volumes:\n      - ").unwrap();
+        let volume: serde_json::Value = serde_json::from_str(line).unwrap();
+        let expected = serde_json::json!({
+            "type": "bind", "source": "/state/shop/binds/a$$b", "target": "/data", "read_only": false,
+            "bind": { "selinux": "z" },
+        });
+        assert_eq!(volume, expected);
+        assert!(reply.notes.iter().any(|note| note.contains("/state/shop/binds/a$b")), "{:?}", reply.notes);
     }
 }

@@ -97,7 +97,7 @@ impl<'a> Placer<'a> {
             // A path of the host itself, which the guard has allowed; or our own for licences, which a dry run does not make.
             let ours = Path::new(path) == crate::licence::folder(&self.folder);
             let there = may_be_missing || ours || Path::new(path).exists();
-            return Ok(there.then(|| HostFile { path: path.to_owned(), digest: None }));
+            return Ok(there.then(|| HostFile { path: path.to_owned(), digest: None, is_ours: ours }));
         };
         if let Some(file) = self.bundle.get(inside) {
             let mode = if file.executable { 0o755 } else { 0o644 };
@@ -124,8 +124,8 @@ impl<'a> Placer<'a> {
         if !may_be_missing {
             return Ok(None);
         }
-        let folder = bind_folder(&self.folder.join("binds"), inside, !self.dry_run)?;
-        Ok(Some(HostFile { path: folder.to_string_lossy().into_owned(), digest: None }))
+        let folder = bind_folder(&data_folder(&self.folder), inside, !self.dry_run)?;
+        Ok(Some(HostFile { path: folder.to_string_lossy().into_owned(), digest: None, is_ours: true }))
     }
 
     fn object(
@@ -177,8 +177,13 @@ impl<'a> Placer<'a> {
             sync_folder(&parent)?;
         }
         let path = done.join(name).to_string_lossy().into_owned();
-        Ok(HostFile { path, digest: Some(digest) })
+        Ok(HostFile { path, digest: Some(digest), is_ours: true })
     }
+}
+
+/// Where folders lie that containers of the deployment fill, below the deployment's own.
+pub fn data_folder(deployment: &Path) -> PathBuf {
+    deployment.join("binds")
 }
 
 /// Removes what no mount of `used` is below. Best effort; data under `binds` is never touched.

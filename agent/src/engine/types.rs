@@ -2,6 +2,7 @@
 //! nothing outside `engine/docker` depends on the shapes of the Docker API.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use kedge_compose::model::Healthcheck;
@@ -340,6 +341,25 @@ pub struct EngineInfo {
     pub security: Vec<String>,
     /// The engine's own warnings.
     pub warnings: Vec<String>,
+}
+
+/// Where containerd keeps what it has, unless it is told otherwise.
+const CONTAINERD: &str = "/var/lib/containerd";
+
+impl EngineInfo {
+    /// The folder in which images take room: containerd's own, where it keeps them and lies in its usual place.
+    pub fn image_dir(&self) -> PathBuf {
+        let containerd = Path::new(CONTAINERD);
+        match self.store {
+            ImageStore::Containerd if containerd.is_dir() => containerd.to_owned(),
+            ImageStore::Containerd | ImageStore::Classic => self.root_dir.clone().into(),
+        }
+    }
+
+    /// Whether containers are confined by SELinux.
+    pub fn is_selinux(&self) -> bool {
+        self.security.iter().any(|option| option.starts_with("name=selinux"))
+    }
 }
 
 /// Which stream a line of a log came from.

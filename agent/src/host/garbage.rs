@@ -78,12 +78,13 @@ impl Watermark {
     /// Looks, and collects if it is time.
     pub async fn look(&mut self, world: &World) {
         let most = world.config.limits.collect_above_percent;
-        let engine = world.engine_kind.borrow().as_ref().map(|info| info.root_dir.clone());
-        let disks = [Some(world.config.state_dir.clone()), engine.map(Into::into)];
+        let engine = world.engine_kind.borrow().clone();
+        let engine = engine.map(|info| [info.image_dir(), info.root_dir.into()]).into_iter().flatten();
+        let mut disks = engine.chain([world.config.state_dir.clone()]);
         let is_full = |(free, total): (u64, u64)| {
             total > 0 && u128::from(total - free.min(total)) * 100 > u128::from(total) * u128::from(most)
         };
-        let full = disks.into_iter().flatten().any(|disk| is_full(room::usage(&disk)));
+        let full = disks.any(|disk| is_full(room::usage(&disk)));
         if !full || self.last.is_some_and(|last| last.elapsed() < PAUSE) {
             return;
         }

@@ -45,17 +45,24 @@ impl Socket {
             Problem::new(&codes::STATE_FOLDER, format!("the socket of the service manager: {why}"))
         };
         match ListenFd::from_env().take_unix_listener(0).map_err(failed)? {
-            Some(listener) => Self::handed_over(listener).map_err(failed),
+            Some(listener) => {
+                let (socket, path) = Self::handed_over(listener).map_err(failed)?;
+                for why in overruled(config, &path, socket.allowed.gid) {
+                    tracing::warn!("{why}: see `systemctl edit kedge.socket`");
+                }
+                Ok(socket)
+            }
             None => Self::bind(config),
         }
     }
 
-    fn handed_over(listener: std::os::unix::net::UnixListener) -> std::io::Result<Self> {
+    fn handed_over(listener: std::os::unix::net::UnixListener) -> std::io::Result<(Self, PathBuf)> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let path = address.as_pathname().ok_or_else(|| std::io::Error::other("it has no file"))?;
         let allowed = Allowed { uid: rustix::process::geteuid().as_raw(), gid: fs::metadata(path)?.gid() };
-        Ok(Self { listener: UnixListener::from_std(listener)?, allowed, file: None })
+        let socket = Self { listener: UnixListener::from_std(listener)?, allowed, file: None };
+        Ok((socket, path.to_owned()))
     }
 
     /// Makes the socket of this configuration, and its folder.
@@ -90,6 +97,18 @@ impl Socket {
     pub fn into_listener(self) -> (UnixListener, Option<RemoveOnDrop>) {
         (self.listener, self.file)
     }
+}
+
+/// What the configuration asks of the socket, and is not so where the service manager has made it.
+fn overruled(config: &Config, path: &Path, gid: u32) -> Vec<String> {
+    let group = config.socket_group.as_deref().filter(|group| group_id(group).ok() != Some(gid));
+    let group =
+        group.map(|group| format!("`socket_group = \"{group}\"` is not heeded: the socket's group is {gid}"));
+    let folder = path.parent().filter(|folder| *folder != config.run_dir);
+    let folder = folder.map(|folder| {
+        format!("`run_dir = {:?}` is not heeded: the socket is in {}", config.run_dir, folder.display())
+    });
+    group.into_iter().chain(folder).collect()
 }
 
 impl Drop for RemoveOnDrop {
@@ -158,6 +177,19 @@ mod tests {
         assert!(!config.socket().exists());
     }
 
+    #[test]
+    fn what_the_configuration_asks_of_a_socket_that_systemd_made_is_told_where_it_is_not_so() {
+        let socket = Path::new("/run/kedge/kedge.sock");
+        let told = |group: Option<&str>, gid| {
+            let config = Config { socket_group: group.map(str::to_owned), ..Config::default() };
+            overruled(&config, socket, gid).len()
+        };
+        assert_eq!((told(None, 7), told(Some("7"), 7), told(Some("7"), 8)), (0, 0, 1));
+        assert_eq!(told(Some("no-such-group"), 7), 1);
+        let elsewhere = Config { run_dir: "/run/other".into(), ..Config::default() };
+        assert_eq!(overruled(&elsewhere, socket, 7).len(), 1);
+    }
+
     #[tokio::test]
     async fn a_second_daemon_is_told_that_one_is_there() {
         let folder = tempfile::tempdir().unwrap();
@@ -182,7 +214,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.sock");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let socket = Socket::handed_over(listener).unwrap();
+        let (socket, _) = Socket::handed_over(listener).unwrap();
         assert_eq!(socket.allowed().gid, fs::metadata(&path).unwrap().gid());
         let (listener, file) = socket.into_listener();
         let _peer = UnixStream::connect(&path).unwrap();

@@ -45,6 +45,8 @@ pub struct Placement<'a> {
     /// Where a file of the project lies on this host; `None` if there is no such file. Paths should depend on the
     /// content alone, so that an unchanged file does not change a container.
     pub file: &'a dyn Fn(&FileUse<'_>) -> Option<HostFile>,
+    /// The engine confines containers by SELinux: what is made for them is labelled so that they may use it.
+    pub relabel: bool,
     /// Folder shown by `docker compose ls`.
     pub working_dir: &'a str,
     /// Compose files shown by `docker compose ls`.

@@ -90,10 +90,10 @@ impl Support {
     }
 
     pub(super) async fn until_closed(&self, ids: &[String]) {
-        let mut closed = self.inner.closed.subscribe();
+        let mut changed = self.inner.changed.subscribe();
         let all = async {
             loop {
-                closed.borrow_and_update();
+                changed.borrow_and_update();
                 {
                     let desk = self.inner.desk.lock().await;
                     let is_closed = |id: &String| {
@@ -103,7 +103,7 @@ impl Support {
                         return;
                     }
                 }
-                if closed.changed().await.is_err() {
+                if changed.changed().await.is_err() {
                     return;
                 }
             }
@@ -120,7 +120,7 @@ impl Support {
     /// Looks after grants that are not over, and removes what sessions have left and recordings that are old, until the agent
     /// ends.
     pub async fn keep(&self) {
-        tokio::join!(self.keep_grants(), self.keep_recordings());
+        tokio::join!(self.keep_grants(), self.keep_to_root(), self.keep_recordings());
     }
 
     async fn keep_recordings(&self) {
@@ -141,18 +141,8 @@ impl Support {
 
     async fn keep_grants(&self) {
         self.sweep_strays().await;
-        let mut looked_under = None;
         loop {
-            let open: Vec<Grant> = {
-                let desk = self.inner.desk.lock().await;
-                desk.grants.values().filter(|g| !matches!(g.phase, Phase::Closed(_))).cloned().collect()
-            };
-            if open.is_empty() {
-                self.inner.changed.notified().await;
-                continue;
-            }
-            self.look_again(&open, &mut looked_under).await;
-            for grant in open {
+            for grant in self.not_closed().await {
                 // A session that runs looks after itself.
                 if self.live().contains_key(grant.id()) {
                     continue;
@@ -167,6 +157,32 @@ impl Support {
                     }
                 }
             }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// Those that have something left to do or to be removed; waits until there is one.
+    async fn not_closed(&self) -> Vec<Grant> {
+        let mut changed = self.inner.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            let open: Vec<Grant> = {
+                let desk = self.inner.desk.lock().await;
+                desk.grants.values().filter(|g| !matches!(g.phase, Phase::Closed(_))).cloned().collect()
+            };
+            // The sender lives as long as this.
+            if !open.is_empty() || changed.changed().await.is_err() {
+                return open;
+            }
+        }
+    }
+
+    /// Holds what is not over against every new root, by itself: the engine may take its time with what the others remove.
+    async fn keep_to_root(&self) {
+        let mut looked_under = None;
+        loop {
+            let open = self.not_closed().await;
+            self.look_again(&open, &mut looked_under).await;
             tokio::time::sleep(GLANCE).await;
         }
     }

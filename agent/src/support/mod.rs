@@ -42,7 +42,7 @@ use kedge_bundle::codes::Coded;
 use kedge_bundle::roles::Root;
 use kedge_bundle::support::tunnel::PrivateKey;
 use kedge_proto::support::v1::News;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -79,9 +79,8 @@ struct Inner {
     /// Sessions that run, or are about to: how each is told to end.
     live: Mutex<BTreeMap<String, watch::Sender<Option<Reason>>>>,
     news: broadcast::Sender<News>,
-    changed: Notify,
-    /// Grows when a grant is closed.
-    closed: watch::Sender<u64>,
+    /// Sent to when a grant is new or has changed, and when a session has left something to do.
+    changed: watch::Sender<()>,
     tasks: TaskTracker,
     /// The agent ends: what no session ends ends by this.
     stopping: CancellationToken,
@@ -126,8 +125,7 @@ impl Support {
             desk: tokio::sync::Mutex::new(desk),
             live: Mutex::default(),
             news: broadcast::channel(NEWS).0,
-            changed: Notify::new(),
-            closed: watch::Sender::new(0),
+            changed: watch::Sender::new(()),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             refusals: Mutex::default(),
@@ -234,14 +232,13 @@ impl Support {
 
     fn tell(&self, grant: &Grant) {
         if matches!(grant.phase, Phase::Closed(_)) {
-            self.inner.closed.send_modify(|count| *count += 1);
             // What was done in it is held elsewhere from now on.
             self.inner.world.show_audit_head();
         }
         let news = news::of(grant);
         tracing::info!(grant = grant.id(), state = news.state, "support session: {}", news.message);
         let _ = self.inner.news.send(news);
-        self.inner.changed.notify_one();
+        self.inner.changed.send_replace(());
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Option<Reason>>>> {

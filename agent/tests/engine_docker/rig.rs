@@ -167,7 +167,7 @@ impl Rig {
     pub(crate) fn desired(&self, project: &Project, images: &BTreeMap<String, PlacedImage>) -> Desired {
         let file = |used: &kedge::plan::desired::FileUse<'_>| match used {
             kedge::plan::desired::FileUse::Bind { path, .. } => {
-                Some(HostFile { path: (*path).to_owned(), digest: None })
+                Some(HostFile { path: (*path).to_owned(), ..HostFile::default() })
             }
             _ => None,
         };
@@ -176,6 +176,7 @@ impl Rig {
             generation: 1,
             images,
             file: &file,
+            relabel: false,
             working_dir: "/",
             config_files: &[],
             labels: &BTreeMap::new(),

@@ -193,11 +193,12 @@ fn phase(deployment: &DeploymentStatus) -> String {
     format!("{}{paused}", name::of_phase(deployment.phase).replace('_', " "))
 }
 
-/// What is wrong now, else what went wrong last.
+/// What is wrong now, and what went wrong last.
 fn problem(deployment: &DeploymentStatus) -> String {
     let crash = deployment.services.iter().find_map(crash);
-    let last = || deployment.last_problem.as_ref().map(|p| format!("{} {}", p.code, p.message));
-    crash.or_else(last).unwrap_or_else(|| "-".to_owned())
+    let last = deployment.last_problem.as_ref().map(|p| format!("{} {}", p.code, p.message));
+    let both: Vec<String> = crash.into_iter().chain(last).collect();
+    if both.is_empty() { "-".to_owned() } else { both.join("; ") }
 }
 
 fn crash(service: &ServiceStatus) -> Option<String> {
@@ -393,12 +394,16 @@ mod tests {
             paused: true,
             pause: Some(pause),
             services: vec![web],
-            last_problem: Some(Problem { code: "KE-3001".into(), ..Default::default() }),
+            last_problem: Some(Problem {
+                code: "KE-3001".into(),
+                message: "web is gone".into(),
+                ..Default::default()
+            }),
             last_drift: Some(drift),
             ..Default::default()
         };
         assert_eq!(phase(&deployment), "active, paused");
-        assert_eq!(problem(&deployment), "web keeps ending: 6 times, exit code 137");
+        assert_eq!(problem(&deployment), "web keeps ending: 6 times, exit code 137; KE-3001 web is gone");
         let status = HostStatus { deployments: vec![deployment], ..Default::default() };
         let text = details(&Host { status: Some(status), ..Default::default() }, now());
         for line in [

@@ -38,6 +38,8 @@ pub struct HostFile {
     pub path: String,
     /// Digest of the content, where it is known: a change of it makes the container anew.
     pub digest: Option<String>,
+    /// It was made for the deployment, and nothing else on the host has a say in it.
+    pub is_ours: bool,
 }
 
 /// The service's mounts, and a digest over the contents of the files among them.
@@ -49,6 +51,8 @@ pub(super) fn resolve(
 ) -> (Vec<Mount>, Option<String>) {
     let mut mounts = Vec::new();
     let mut contents = Vec::new();
+    // Confined by SELinux, a container reads nothing that is labelled as the agent's. What else is on the host keeps its label.
+    let label = |file: &HostFile| (placement.relabel && file.is_ours).then(|| "z".to_owned());
     let mut remember = |target: &str, file: &HostFile| {
         if let Some(digest) = &file.digest {
             contents.push(format!("{target}\0{digest}\n"));
@@ -70,6 +74,7 @@ pub(super) fn resolve(
                 match (placement.file)(&used) {
                     Some(file) => {
                         remember(&mount.target, &file);
+                        mount.bind_selinux = mount.bind_selinux.or_else(|| label(&file));
                         mount.source = Some(file.path);
                     }
                     None => problems.push(Problem::NoFile { service: service.name.clone(), what: path }),
@@ -109,6 +114,7 @@ pub(super) fn resolve(
         remember(&mount.target, &file);
         mounts.push(Mount {
             kind: MountKind::Bind,
+            bind_selinux: label(&file),
             source: Some(file.path),
             target: mount.target.clone(),
             read_only: true,

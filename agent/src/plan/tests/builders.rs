@@ -21,6 +21,7 @@ pub(crate) struct Stack {
     pub(crate) image: ImageConfig,
     /// Contents of files, by path, for their digests.
     pub(crate) files: BTreeMap<String, String>,
+    pub(crate) relabel: bool,
 }
 
 impl Stack {
@@ -123,7 +124,11 @@ impl Stack {
                 FileUse::Config { key, .. } | FileUse::Secret { key, .. } => key,
             };
             let digest = self.files.get(path).cloned();
-            (path != "/missing").then(|| HostFile { path: format!("/host{path}"), digest })
+            (path != "/missing").then(|| HostFile {
+                path: format!("/host{path}"),
+                digest,
+                is_ours: path != "/etc/host",
+            })
         };
         Desired::compile(
             &self.project,
@@ -132,6 +137,7 @@ impl Stack {
                 generation,
                 images: &images,
                 file: &file,
+                relabel: self.relabel,
                 working_dir: "/work",
                 config_files: &["compose.yaml".to_owned()],
                 labels: &BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! What counts as a difference and what does not.
 
-use kedge_compose::model::{Healthcheck, Logging, Mount, Port, Restart, Ulimit};
+use kedge_compose::model::{Healthcheck, Logging, Mount, MountKind, Port, Restart, Ulimit};
 
 use super::builders::{Observing, Stack};
 use super::*;
@@ -249,4 +249,25 @@ fn order_of_ports_and_mounts_is_no_difference() {
         web.detail.as_mut().unwrap().mounts.reverse();
     });
     assert_plan(&stack, &observed, "");
+}
+
+#[test]
+fn where_selinux_confines_what_is_ours_is_labelled_for_the_container_and_the_hosts_own_is_left_alone() {
+    let bind = |path: &str| Mount {
+        kind: MountKind::Bind,
+        source: Some(path.into()),
+        target: path.into(),
+        ..Mount::default()
+    };
+    let mut stack = Stack::of(&["web"]).edit("web", |service| {
+        service.volumes = vec![bind("/data"), bind("/etc/host")];
+        service.volumes.push(Mount { bind_selinux: Some("Z".into()), ..bind("/own") });
+    });
+    let labels = |stack: &Stack| {
+        let spec = stack.desired().containers["p-web-1"].spec.clone();
+        spec.mounts.iter().map(|mount| mount.bind_selinux.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(labels(&stack), [None, None, Some("Z".to_owned())]);
+    stack.relabel = true;
+    assert_eq!(labels(&stack), [Some("z".to_owned()), None, Some("Z".to_owned())]);
 }

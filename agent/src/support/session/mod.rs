@@ -75,7 +75,7 @@ impl Support {
             if let Some(reason) = told.filter(|reason| *reason != Reason::Restarted) {
                 support.ending(&id, &Step::End(reason)).await;
             }
-            support.inner.changed.notify_one();
+            support.inner.changed.send_replace(());
         });
         let _ = task.await;
     }

@@ -120,6 +120,7 @@ impl Project {
             generation: 1,
             images: &self.images,
             file: &|_| None,
+            relabel: false,
             working_dir: "/project",
             config_files: &[],
             labels: &BTreeMap::new(),
