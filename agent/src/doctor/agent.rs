@@ -32,9 +32,8 @@ impl Check for Agent {
         let refused = std::fs::File::open(&rules).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied);
         let is_theirs = refused && Account::of_agent(place).is_some();
         if !is_theirs && let Err(problem) = daemon::read_rules(&rules) {
-            let message = problem.to_string();
             // Between the first and the last line of such an error lies the text that it is about.
-            let mut lines = message.lines();
+            let mut lines = problem.message.lines();
             let ends: Vec<&str> = lines.next().into_iter().chain(lines.next_back()).collect();
             return Finding::bad(
                 ends.join(": "),
