@@ -181,7 +181,7 @@ async fn tell_the_audit_head(world: Arc<World>) {
 }
 
 /// The customer's rules; none are the strictest.
-fn read_rules(path: &Path) -> Result<Rules, Problem> {
+pub(crate) fn read_rules(path: &Path) -> Result<Rules, Problem> {
     let failed = |why: String| Problem::new(&codes::CONFIG, format!("{}: {why}", path.display()));
     match std::fs::read_to_string(path) {
         Ok(text) => {

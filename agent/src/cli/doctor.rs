@@ -21,7 +21,7 @@ use crate::problem::Problem;
 
 /// Check whether an installation on this host will work
 ///
-/// Looks at the engine, the host and the way to the hub, and changes nothing. It works whether the agent runs or not.
+/// Looks at the engine, the host, the agent and the way to the hub, and changes nothing. It works whether the agent runs or not.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -51,6 +51,8 @@ pub(super) struct Args {
 
 /// The daemon is a help, not a condition.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// One that has just been started has not asked the engine yet; it is asked again so often and after so long.
+const AGAIN: (u32, Duration) = (4, Duration::from_millis(250));
 
 fn known() -> clap::builder::PossibleValuesParser {
     doctor::all().iter().map(|check| check.id()).collect::<Vec<_>>().into()
@@ -85,7 +87,15 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
 
 async fn status(context: &Context) -> Option<HostStatus> {
     let mut client = context.connect().await.ok()?;
-    Some(client.status(local::StatusRequest::default()).await.ok()?.into_inner())
+    let mut status = client.status(local::StatusRequest::default()).await.ok()?.into_inner();
+    for _ in 0..AGAIN.0 {
+        if status.engine.as_ref().is_none_or(|engine| engine.reachable) {
+            break;
+        }
+        tokio::time::sleep(AGAIN.1).await;
+        status = client.status(local::StatusRequest::default()).await.ok()?.into_inner();
+    }
+    Some(status)
 }
 
 fn page(lines: &[Line], width: usize, colour: bool) -> String {

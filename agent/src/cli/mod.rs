@@ -35,6 +35,7 @@ mod version;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kedge_proto::local::v1::local_client::LocalClient;
@@ -125,7 +126,23 @@ struct Context {
 
 impl Context {
     async fn connect(&self) -> Result<LocalClient<Channel>, Failure> {
-        Ok(client::connect(&self.socket).await?)
+        let hint = "the socket is there, but the agent does not answer yet: see `systemctl status kedge`";
+        Ok(patiently(client::connect(&self.socket), || self.out.note(hint)).await?)
+    }
+}
+
+/// An agent that takes longer than this to answer is worth a word.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits, and says so once when it takes long: it may be starting, or may never.
+async fn patiently<T>(answer: impl Future<Output = T>, say: impl FnOnce()) -> T {
+    tokio::pin!(answer);
+    match tokio::time::timeout(PATIENCE, &mut answer).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            say();
+            answer.await
+        }
     }
 }
 
@@ -190,6 +207,33 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_on_which_nobody_answers_is_told_once_and_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kedge.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut said = 0;
+        let waiting = patiently(client::connect(&path), || said += 1);
+        assert!(tokio::time::timeout(PATIENCE * 100, waiting).await.is_err());
+        assert_eq!(said, 1);
+        drop(listener.accept().unwrap());
+        // It comes at last, and says what HTTP/2 begins with.
+        let comes = async {
+            tokio::time::sleep(PATIENCE * 2).await;
+            let mut stream = listener.accept().unwrap().0;
+            std::io::Write::write_all(&mut stream, &[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+            stream
+        };
+        let (connected, _stream) = tokio::join!(patiently(client::connect(&path), || said += 1), comes);
+        assert!(connected.is_ok());
+        assert_eq!(said, 2);
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_answers_is_not_remarked_on() {
+        patiently(std::future::ready(()), || panic!("said something")).await;
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::{Check, Finding, Place};
+use crate::engine::ImageStore;
 use crate::images::room;
 
 /// Room for a release of a middling size beside what must stay free, bytes.
@@ -24,10 +25,7 @@ impl Check for Disk {
     }
 
     async fn look(&self, place: &Place) -> Finding {
-        let mut folders = vec![place.config.state_dir.clone()];
-        if let Ok(info) = place.info().await {
-            folders.push(PathBuf::from(&info.root_dir));
-        }
+        let folders = folders(place).await;
         let free = |folder: &PathBuf| existing(folder).map(|there| (room::usage(there).0, folder.clone()));
         let Some((free, folder)) = folders.iter().filter_map(free).min() else {
             return Finding::skipped("no folder could be looked at");
@@ -45,6 +43,19 @@ impl Check for Disk {
         }
         Finding::good(saw)
     }
+}
+
+/// The state's, the engine's, and containerd's where that keeps the images.
+pub(super) async fn folders(place: &Place) -> Vec<PathBuf> {
+    let mut folders = vec![place.config.state_dir.clone()];
+    if let Ok(info) = place.info().await {
+        folders.push(PathBuf::from(&info.root_dir));
+        let containerd = place.path("/var/lib/containerd");
+        if info.store == ImageStore::Containerd && containerd.is_dir() {
+            folders.push(containerd);
+        }
+    }
+    folders
 }
 
 /// The folder, or the first above it that is there.

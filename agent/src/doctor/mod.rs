@@ -3,6 +3,8 @@
 //! A check looks and changes nothing. It works with the agent running or not: what the agent knows is a help ([`Place::status`]),
 //! never a condition. Every finding that is not good says how to mend it.
 
+mod account;
+mod agent;
 mod cgroups;
 mod clock;
 mod confinement;
@@ -96,6 +98,15 @@ impl Place {
         }
     }
 
+    /// Where links lead from there; `None` where nothing is there, or it cannot be looked at.
+    fn real(&self, path: &Path) -> Option<PathBuf> {
+        let real = self.path(path).canonicalize().ok()?;
+        if self.root.as_os_str().is_empty() {
+            return Some(real);
+        }
+        Some(Path::new("/").join(real.strip_prefix(self.root.canonicalize().ok()?).ok()?))
+    }
+
     fn hub(&self) -> Option<&str> {
         let enrolled = || self.status.as_ref()?.tether.as_ref().map(|t| t.hub.as_str());
         self.hub.as_deref().or_else(enrolled).filter(|hub| !hub.is_empty())
@@ -170,6 +181,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(disk::Disk),
         Box::new(state::State),
         Box::new(files::Files),
+        Box::new(agent::Agent),
         Box::new(clock::Clock),
         Box::new(ports::Ports),
         Box::new(dns::Dns),

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 
-use super::{Check, Finding, Place, unit};
+use super::{Check, Finding, Place, unit::Unit};
 
 /// Magic numbers of file systems, from statfs(2).
 const FORGETFUL: [(i64, &str); 2] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs")];
@@ -35,15 +35,18 @@ impl Check for State {
         if flags.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Finding::bad(
                 format!("{shown} is on a file system that is mounted for reading only"),
-                "Mount it for writing, or name another folder as `state_dir` in agent.toml and as ReadWritePaths= by `systemctl edit kedge`",
+                "Mount it for writing, or name another folder as `state_dir` in agent.toml and run this again: it says what the service needs for it",
             );
         }
-        // An agent that answers does write there.
-        let kept_out = || unit::writable(place)?.iter().all(|open| !folder.starts_with(open)).then_some(());
-        if place.status.is_none() && kept_out().is_some() {
+        // Also with an agent that answers: it may have been started before the folder was named.
+        let writable = Unit::of(place).and_then(|unit| unit.writable());
+        if writable.is_some_and(|open| !open.iter().any(|open| folder.starts_with(open))) {
+            // In this order: a service does not start whose ReadWritePaths= names a folder that is not there.
             return Finding::bad(
                 format!("the service may not write to {shown}"),
-                format!("Run `systemctl edit kedge` and give ReadWritePaths={shown} below [Service]"),
+                format!(
+                    "Run `install -d -o kedge -g kedge -m 700 {shown}`, then `systemctl edit kedge` and give ReadWritePaths={shown} below [Service], then `systemctl restart kedge`"
+                ),
             );
         }
         // Whether 32 or 64 bits, the number is the lower ones.
@@ -54,13 +57,13 @@ impl Check for State {
         if let Some(name) = named(&FORGETFUL) {
             return Finding::bad(
                 format!("{shown} is on {name}, which a restart empties"),
-                "Name a folder on a disk as `state_dir` in agent.toml, and as ReadWritePaths= by `systemctl edit kedge`",
+                "Name a folder on a disk as `state_dir` in agent.toml and run this again: it says what the service needs for it",
             );
         }
         if let Some(name) = named(&FAR) {
             return Finding::bad(
                 format!("{shown} is on {name}"),
-                "Locks and flushes do not hold over a network: name a folder on a local disk as `state_dir` in agent.toml, and as ReadWritePaths= by `systemctl edit kedge`",
+                "Locks and flushes do not hold over a network: name a folder on a local disk as `state_dir` in agent.toml and run this again: it says what the service needs for it",
             );
         }
         match named(&LAYERED) {
