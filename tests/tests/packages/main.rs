@@ -22,7 +22,7 @@ fn read(path: &str) -> String {
 
 /// The script that runs when the package is removed, as `packaging/build` puts it together.
 fn postrm() -> String {
-    read("deb/postrm").replace("@PURGE@\n", &read("purge"))
+    read("deb/postrm").replace("\n@PURGE@\n", &format!("\n{}", read("purge")))
 }
 
 /// A program of this name in a folder, that a script finds before the real one.

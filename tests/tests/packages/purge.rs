@@ -142,8 +142,10 @@ fn the_owner_of_folders_elsewhere_stays_and_they_are_named() {
 #[test]
 fn all_of_them_are_named_and_a_note_that_no_longer_holds_goes() {
     let host = Host::new();
-    host.write("etc/kedge/agent.toml", "state_dir = '/srv/kedge'\n");
-    host.write("etc/kedge/guard.toml", "[support]\nrecordings = '/srv/rec'\n");
+    let rules = host.at("etc/rules.toml");
+    let agent = format!("state_dir = '/srv/kedge'\nguard = '{}'\n", rules.display());
+    host.write("etc/kedge/agent.toml", &agent);
+    host.write("etc/rules.toml", "[support]\nrecordings = '/srv/rec'\n");
     // Nobody has to have started the agent.
     fs::remove_dir_all(host.at("var/lib/kedge")).unwrap();
     host.note();
