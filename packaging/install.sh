@@ -124,11 +124,12 @@ say "$package${bundle:+ and $bundle} are what SHA256SUMS says"
 case $kind in
   deb)
     wanted=$(dpkg-deb --field "$folder/$package" Version)
-    installed=$(dpkg-query --show --showformat '${Status} ${Version}' kedge 2>/dev/null || true)
-    if [ "$installed" = "install ok installed $wanted" ]; then
+    # Not ${Status}, whose first word is what is wanted of it: one that is held is installed too.
+    installed=$(dpkg-query --show --showformat '${db:Status-Status} ${Version}' kedge 2>/dev/null || true)
+    if [ "$installed" = "installed $wanted" ]; then
       say "kedge $wanted is installed already"
-    elif newer "${installed#install ok installed }" "$wanted"; then
-      say "kedge ${installed#install ok installed } is installed, which is newer than $wanted, and stays"
+    elif newer "${installed#installed }" "$wanted"; then
+      say "kedge ${installed#installed } is installed, which is newer than $wanted, and stays"
     else
       # A configuration that was changed here is kept.
       DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold --install "$folder/$package" >&2

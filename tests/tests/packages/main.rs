@@ -2,6 +2,10 @@
 //! manual pages. `./test host` installs it.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
 
+mod install;
+mod purge;
+
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,6 +18,19 @@ fn packaging(path: &str) -> PathBuf {
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(packaging(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The script that runs when the package is removed, as `packaging/build` puts it together.
+fn postrm() -> String {
+    read("deb/postrm").replace("\n@PURGE@\n", &format!("\n{}", read("purge")))
+}
+
+/// A program of this name in a folder, that a script finds before the real one.
+fn stub(folder: &Path, name: &str, script: &str) {
+    std::fs::create_dir_all(folder).unwrap();
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// The score of a unit; `None` where this machine has no systemd to tell.
@@ -115,10 +132,37 @@ fn every_script_is_one_that_its_shell_reads() {
         ("sh", "kit/header.sh"),
         ("sh", "deb/postinst"),
         ("sh", "deb/prerm"),
+        ("sh", "deb/postrm"),
     ] {
-        let status =
-            Command::new(shell).arg("-n").arg(packaging(script)).stdin(Stdio::null()).status().unwrap();
-        assert!(status.success(), "{script}");
+        assert!(is_read_by(shell, &packaging(script)), "{script}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("postrm");
+    assert!(!postrm().contains("@PURGE@"), "packaging/build finds its place by a line of its own");
+    std::fs::write(&whole, postrm()).unwrap();
+    assert!(is_read_by("sh", &whole), "deb/postrm with the purge in it");
+}
+
+fn is_read_by(shell: &str, script: &Path) -> bool {
+    Command::new(shell).arg("-n").arg(script).stdin(Stdio::null()).status().unwrap().success()
+}
+
+#[test]
+fn who_closed_a_file_of_the_configuration_to_others_finds_it_so() {
+    let lines = read("systemd/tmpfiles.conf");
+    let lines: Vec<Vec<&str>> = lines
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert!(lines.len() >= 3, "{lines:?}");
+    for line in lines {
+        let [kind, _, mode, user, group, _] = line[..] else { panic!("{line:?}") };
+        assert_eq!((kind, mode, user, group), ("z", "-", "root", "-"), "{line:?}");
+    }
+    for script in ["deb/postinst", "rpm/scripts.spec"] {
+        let text = read(script);
+        assert!(!["chmod", "chown", "%attr"].iter().any(|word| text.contains(word)), "{script}");
     }
 }
 

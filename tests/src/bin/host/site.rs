@@ -178,6 +178,12 @@ pub(crate) fn say(text: &str) {
     println!("== {text}");
 }
 
+/// The end of what was said. Not by `| tail` on the host: of a pipe only the last command's success is seen.
+pub(crate) fn last_lines(text: &str, most: usize) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(most)..].join("\n")
+}
+
 /// What a host said, indented.
 pub(crate) fn quote(text: &str) {
     for line in text.trim_end().lines() {
