@@ -16,6 +16,7 @@ use super::say;
 use crate::codes;
 use crate::config::Config;
 use crate::doctor::{self, Line, Place, Verdict};
+use crate::engine::Engine;
 use crate::engine::docker::Docker;
 use crate::problem::Problem;
 
@@ -51,8 +52,10 @@ pub(super) struct Args {
 
 /// The daemon is a help, not a condition.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// One that has just been started has not asked the engine yet; it is asked again so often and after so long.
-const AGAIN: (u32, Duration) = (4, Duration::from_millis(250));
+/// One to which the engine is away is asked again for longer than it waits between two looks, for it may be back by now.
+const LONGEST_LOOK: Duration = Duration::from_secs(8);
+/// How often.
+const AGAIN: Duration = Duration::from_millis(250);
 
 fn known() -> clap::builder::PossibleValuesParser {
     doctor::all().iter().map(|check| check.id()).collect::<Vec<_>>().into()
@@ -64,7 +67,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let engine = Arc::new(Docker::at(config.engine.clone()));
     let mut place = Place::new(config, engine, Timestamp::now());
     place.config_file = path.to_owned();
-    place.status = tokio::time::timeout(PATIENCE, status(context)).await.unwrap_or_default();
+    place.status = status(context, place.engine.as_ref()).await;
     place.hub = args.hub;
     place.ports = args.port;
     let named = |list: &[String], id: &str| list.iter().any(|named| named == id);
@@ -85,15 +88,24 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     Err(Problem::new(&codes::UNFIT, format!("not as it must be: {}", bad.join(", "))).into())
 }
 
-async fn status(context: &Context) -> Option<HostStatus> {
-    let mut client = context.connect().await.ok()?;
-    let mut status = client.status(local::StatusRequest::default()).await.ok()?.into_inner();
-    for _ in 0..AGAIN.0 {
-        if status.engine.as_ref().is_none_or(|engine| engine.reachable) {
-            break;
-        }
-        tokio::time::sleep(AGAIN.1).await;
-        status = client.status(local::StatusRequest::default()).await.ok()?.into_inner();
+/// What the agent says. Where it does not reach the engine and the caller does, that may only be a moment old.
+async fn status(context: &Context, engine: &dyn Engine) -> Option<HostStatus> {
+    let first = async {
+        let mut client = context.connect().await.ok()?;
+        let status = client.status(local::StatusRequest::default()).await.ok()?.into_inner();
+        Some((client, status))
+    };
+    let (mut client, mut status) = tokio::time::timeout(PATIENCE, first).await.ok()??;
+    let is_away = |status: &HostStatus| status.engine.as_ref().is_some_and(|engine| !engine.reachable);
+    if is_away(&status) && engine.info().await.is_ok() {
+        let later = async {
+            while is_away(&status) {
+                tokio::time::sleep(AGAIN).await;
+                let Ok(reply) = client.status(local::StatusRequest::default()).await else { return };
+                status = reply.into_inner();
+            }
+        };
+        let _ = tokio::time::timeout(LONGEST_LOOK, later).await;
     }
     Some(status)
 }

@@ -75,7 +75,7 @@ fn kept_from_reading(place: &Place) -> Option<Finding> {
             return Some(Finding::bad(
                 format!("the user {name} cannot read {shown}"),
                 format!(
-                    "Put it into /etc/kedge, or run `chmod 644 {shown}` and `chmod 755` on the folders above it; then `systemctl restart kedge`"
+                    "Run `chgrp {name} {shown}` and `chmod 640 {shown}`, and see that the folders above it can be entered; then `systemctl restart kedge`"
                 ),
             ));
         }

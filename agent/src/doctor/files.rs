@@ -31,10 +31,11 @@ impl Check for Files {
         let shown = state.display();
         if let Ok(meta) = std::fs::metadata(state) {
             if let Some(agent) = Account::of_agent(place).filter(|agent| !agent.owns(&meta)) {
-                let name = &agent.name;
+                let (name, other) = (&agent.name, meta.uid());
                 return Finding::bad(
                     format!("{shown} belongs to another user than the agent's, {name}"),
-                    format!("Run `chown -R {name}:{name} {shown}`, and `systemctl restart kedge`"),
+                    // Below it are files that belong to users of containers, and must go on doing so.
+                    format!("Run `chown -R --from={other} {name}: {shown}`, and `systemctl restart kedge`"),
                 );
             }
             if meta.mode() & 0o077 != 0 {

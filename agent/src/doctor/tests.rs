@@ -41,7 +41,12 @@ impl Made {
     fn write(&self, path: &str, text: &str) {
         let path = self.place.path(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        std::fs::write(&path, text).unwrap();
+        // As packages lay things out, whatever this process's umask.
+        self.allow(&path, 0o644);
+        for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.place.root)) {
+            self.allow(folder, 0o755);
+        }
     }
 
     async fn line(&self, id: &str) -> Line {
@@ -309,7 +314,7 @@ async fn a_state_folder_that_forgets_or_is_open_to_all_is_bad() {
     std::fs::set_permissions(&made.place.config.state_dir, mode(0o700)).unwrap();
     assert_eq!(made.verdict("files").await, Verdict::Good);
     made.agent_is(4711);
-    assert!(made.line("files").await.mend.unwrap().contains("chown -R kedge:kedge"));
+    assert!(made.line("files").await.mend.unwrap().contains("chown -R --from="));
     made.write("/etc/passwd", "root:x:0:0::/:/bin/sh\n");
     assert_eq!(made.verdict("files").await, Verdict::Good, "without a user kedge nobody is judged");
     made.write("/etc/kedge/guard.toml", "");

@@ -1,6 +1,7 @@
 //! Kedge is a good citizen: `docker compose` sees its stacks as its own.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use kedge_tests::rig::host::Host;
@@ -49,6 +50,9 @@ fn a_stack_that_is_left_to_docker_compose_keeps_what_it_wrote_into_a_folder() {
     vendor.build_from(&product, &recipe, &bundle).succeeded();
     let stack = Stack::new(&host, "hello");
     stack.import(&host, &vendor, &bundle).succeeded();
+    // The container's root may write only where everyone may; where the agent is not root, the folder is another's.
+    let data = host.state_dir().join("deployments").join(&stack.name).join("binds/data");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).expect("the agent's folder");
     stack.post(host.docker(), "/data").succeeded();
     let before = host.docker().container(&stack.name, "hello");
 

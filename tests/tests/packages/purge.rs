@@ -204,6 +204,20 @@ fn rpm_notes_it_while_its_files_are_there_and_forgets_it_when_it_is_back() {
 }
 
 #[test]
+fn what_was_laid_over_the_units_goes_with_a_purge_and_not_before() {
+    let host = Host::new();
+    let folders = ["etc/systemd/system/kedge.service.d", "etc/systemd/system/kedge.socket.d"];
+    for folder in folders {
+        fs::create_dir_all(host.at(folder)).unwrap();
+        host.write(&format!("{folder}/override.conf"), "[Service]\n");
+    }
+    said(&host.run(&postrm(), &["remove"]));
+    assert!(folders.iter().all(|folder| host.has(folder)));
+    let said = said(&host.run(&postrm(), &["purge"]));
+    assert!(folders.iter().all(|folder| !host.has(folder) && said.contains(folder)), "{said}");
+}
+
+#[test]
 fn under_an_installed_agent_nothing_is_touched() {
     let host = Host::new();
     fs::create_dir_all(host.at("usr/bin")).unwrap();

@@ -5,6 +5,7 @@ mod bundle;
 mod recordings;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
 use kedge_proto::local::v1 as local;
@@ -231,16 +232,24 @@ fn outcome(session: &local::SupportSession, (what, wanted): (&str, &str)) -> Res
     Ok(format!("session {id:.8} {what} ({state})\n"))
 }
 
+/// How long the kill switch waits for an agent.
+const PATIENCE: Duration = Duration::from_secs(8);
+
 async fn off(context: &Context, state_dir: Option<PathBuf>) -> Result<(), Failure> {
-    let mut client = match context.connect().await {
+    // Where systemd holds the socket it is there without an agent, or with one that is stuck.
+    let connected = tokio::time::timeout(PATIENCE, context.connect()).await;
+    let silent = || Problem::new(&codes::DAEMON_UNREACHABLE, "no agent answers; --state-dir does without");
+    let mut client = match connected.unwrap_or_else(|_| Err(silent().into())) {
         Ok(client) => client,
         Err(failure) => {
-            // No agent, no session; what is written now counts from its next start.
+            // What is written now counts at once for sessions that run, and from the next start on.
             let Some(folder) = state_dir else { return Err(failure) };
             let folder = folder.join("support");
             crate::deploy::secrets::private_folder(&folder)?;
             crate::store::write_file(&folder.join("off"), b"the command line\n", 0o600)?;
-            context.out.note("no agent answers; it is off from the agent's next start on");
+            context.out.note(
+                "no agent answers; whatever still runs ends, and it is off from the agent's next start on",
+            );
             return Ok(());
         }
     };

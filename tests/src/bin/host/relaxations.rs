@@ -47,7 +47,7 @@ const ALL: &[Relaxation] = &[
         what: "AF_UNIX: Docker's socket",
         without: "RestrictAddressFamilies=\\nRestrictAddressFamilies=AF_INET AF_INET6",
         works: the_engine_is_seen,
-        why: &["does not answer"],
+        why: &["engine: ", "does not answer"],
     },
     Relaxation {
         what: "no PrivateNetwork: the host's ports are the ones that are tried",
