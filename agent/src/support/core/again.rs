@@ -212,6 +212,15 @@ mod tests {
     }
 
     #[test]
+    fn a_record_whose_file_is_not_the_one_that_was_taken_is_ended() {
+        let world = World::new();
+        let asked = Grant { digest: kedge_bundle::digest::Digest::of(b"another"), ..world.asked() };
+        let next = world.next(&asked, &Event::Start).unwrap();
+        assert_eq!(next.refused, Some(Refusal::OtherBytes));
+        assert_eq!(next.grant.phase, Phase::Closed(Reason::Withdrawn));
+    }
+
+    #[test]
     fn a_window_that_the_customer_takes_back_is_open_no_more() {
         let mut world = World::new();
         let (from, until) = (now(), now() + SignedDuration::from_hours(1));
