@@ -92,7 +92,6 @@ fn make_folders(dir: &Path, inside: Option<&Path>) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     fn file(path: &str) -> local::ExportedFile {

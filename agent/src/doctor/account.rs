@@ -47,10 +47,12 @@ impl Account {
     /// Whether this user has this permission there; where it cannot be told (access control lists), yes.
     pub(super) fn may(&self, permission: u32, path: &Path) -> bool {
         let Ok(meta) = path.metadata() else { return true };
-        let shift = match () {
-            () if self.owns(&meta) => 6,
-            () if self.gids.contains(&meta.gid()) => 3,
-            () => 0,
+        let shift = if self.owns(&meta) {
+            6
+        } else if self.gids.contains(&meta.gid()) {
+            3
+        } else {
+            0
         };
         let has_list = || rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0][..]).is_ok();
         self.uid == 0 || (meta.mode() >> shift) & permission == permission || has_list()

@@ -21,11 +21,11 @@ impl Check for Confinement {
         let selinux = place.read("/sys/fs/selinux/enforce");
         let apparmor = place.read("/sys/module/apparmor/parameters/enabled").as_deref() == Some("Y");
         let info = place.info().await;
-        let is_silent = info.is_err();
+        let labels = info.map(|info| info.is_selinux());
         let engine = info.map(|info| info.security.join(" ")).unwrap_or_default();
         match selinux.as_deref() {
-            Some("1") if is_silent => Finding::skipped("SELinux enforces; the engine does not answer"),
-            Some("1") if !engine.contains("name=selinux") => Finding::warning(
+            Some("1") if labels.is_err() => Finding::skipped("SELinux enforces; the engine does not answer"),
+            Some("1") if labels == Ok(false) => Finding::warning(
                 "SELinux enforces, but Docker does not label containers: SELinux does not confine what runs in them",
                 "It works like this. To have containers confined, set \"selinux-enabled\": true in /etc/docker/daemon.json and restart Docker, which may end what runs; folders of the host that releases mount then need a label that containers may read, such as container_file_t",
             ),

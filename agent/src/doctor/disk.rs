@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::{Check, Finding, Place};
 use crate::engine::ImageStore;
+use crate::engine::types::CONTAINERD;
 use crate::images::room;
 
 /// Room for a release of a middling size beside what must stay free, bytes.
@@ -50,7 +51,7 @@ pub(super) async fn folders(place: &Place) -> Vec<PathBuf> {
     let mut folders = vec![place.config.state_dir.clone()];
     if let Ok(info) = place.info().await {
         folders.push(PathBuf::from(&info.root_dir));
-        let containerd = place.path("/var/lib/containerd");
+        let containerd = place.path(CONTAINERD);
         if info.store == ImageStore::Containerd && containerd.is_dir() {
             folders.push(containerd);
         }

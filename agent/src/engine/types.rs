@@ -344,7 +344,7 @@ pub struct EngineInfo {
 }
 
 /// Where containerd keeps what it has, unless it is told otherwise.
-const CONTAINERD: &str = "/var/lib/containerd";
+pub(crate) const CONTAINERD: &str = "/var/lib/containerd";
 
 impl EngineInfo {
     /// The folder in which images take room: containerd's own, where it keeps them and lies in its usual place.

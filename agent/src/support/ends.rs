@@ -56,11 +56,7 @@ impl Support {
     pub async fn end_all(&self, reason: Reason) {
         let ids: Vec<String> = {
             let desk = self.inner.desk.lock().await;
-            desk.grants
-                .values()
-                .filter(|g| !matches!(g.phase, Phase::Closed(_)))
-                .map(|g| g.id().to_owned())
-                .collect()
+            desk.not_closed().map(|grant| grant.id().to_owned()).collect()
         };
         futures_util::future::join_all(ids.iter().map(|id| self.end_for(id, reason))).await;
         self.until_closed(&ids).await;
@@ -166,10 +162,7 @@ impl Support {
         let mut changed = self.inner.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            let open: Vec<Grant> = {
-                let desk = self.inner.desk.lock().await;
-                desk.grants.values().filter(|g| !matches!(g.phase, Phase::Closed(_))).cloned().collect()
-            };
+            let open: Vec<Grant> = self.inner.desk.lock().await.not_closed().cloned().collect();
             // The sender lives as long as this.
             if !open.is_empty() || changed.changed().await.is_err() {
                 return open;

@@ -161,8 +161,7 @@ impl Support {
 
     /// News of every grant that is not over: for a hub that has just been reached.
     pub async fn standing(&self) -> Vec<News> {
-        let desk = self.inner.desk.lock().await;
-        desk.grants.values().filter(|grant| !matches!(grant.phase, Phase::Closed(_))).map(news::of).collect()
+        self.inner.desk.lock().await.not_closed().map(news::of).collect()
     }
 
     /// Lets an event happen, if everything still is as it must be: audited, written down, then true.

@@ -146,6 +146,11 @@ impl Support {
 }
 
 impl Desk {
+    /// Those that have something left to do or to be removed.
+    pub(super) fn not_closed(&self) -> impl Iterator<Item = &Grant> {
+        self.grants.values().filter(|grant| !matches!(grant.phase, Phase::Closed(_)))
+    }
+
     /// The oldest that are over, beyond those that are remembered.
     fn forgettable(&self) -> Vec<String> {
         let mut over: Vec<&Grant> =
